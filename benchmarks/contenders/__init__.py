@@ -1,0 +1,62 @@
+"""The contenders: a file each, with a class ``Network`` and a class ``Chain``."""
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import Any, SupportsFloat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.workloads import Floats, Workload
+
+
+class Contender(ABC):
+    """Built from a workload, trains on it its own way, from copies of its initial weights."""
+
+    weights: list[Floats]
+
+    def batch(self, x: Floats, t: NDArray[np.generic]) -> tuple[Any, Any]:
+        """Inputs and targets as the contender's own arrays (not timed)."""
+        return x, t
+
+    @abstractmethod
+    def step(self, x: Any, t: Any) -> SupportsFloat:
+        """Forward, backward and the optimizer's update; returns the loss before the update."""
+
+    def parameters(self) -> list[Floats]:
+        """The weights as they are now, in the workload's order and shapes."""
+        return self.weights
+
+
+# name -> (module of this package, the package it must find installed)
+CONTENDERS = {
+    "numpy": ("numpy_plain", "numpy"),
+    "numpy-tuned": ("numpy_tuned", "numpy"),
+    "tinygrad_np": ("tinygrad_eager", "tinygrad_np"),
+    "pytorch": ("torch_eager", "torch"),
+    "mygrad": ("mygrad_eager", "mygrad"),
+    "autograd": ("autograd_eager", "autograd"),
+}
+
+
+class NotInstalledError(Exception):
+    """The package a contender needs is not there."""
+
+
+def build(name: str, workload: Workload) -> Contender:
+    """The contender `name`, set up for `workload`.
+
+    Raises
+    ------
+    NotInstalledError
+        When its package is missing; an error inside an installed package is not hidden.
+    """
+    module, package = CONTENDERS[name]
+    try:
+        classes = import_module(f"{__name__}.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise NotInstalledError(f"{name}: skipped, {package} is not installed") from error
+    contender: Contender = getattr(classes, type(workload).__name__)(workload)
+    return contender
