@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .core import Node, Primitive, Tensor, handle, ndarray, parameter_names, plain
+from .core import Node, Primitive, Tensor, current_audit, handle, ndarray, number, parameter_names, plain
 from .errors import DtypeError, GradientError, ShapeError, TensorError, message
 
 by_order = attrgetter("order")
@@ -52,9 +52,12 @@ def backward(output: Tensor, cotangent: ArrayLike | None = None) -> None:
     >>> x.grad
     array([ 2., 40.])
     """
-    node = output.node
     seed = _seed(output, cotangent)
-    deliver(sweep([node], [seed]), given=[seed])
+    arrived = sweep([output.node], [seed])
+    audit = current_audit()
+    if audit is not None:
+        audit.finished(arrived)
+    deliver(arrived, given=[seed])
 
 
 def gradients(
@@ -144,7 +147,10 @@ def _seed(output: Tensor, cotangent: Any, recorded: bool = False) -> Any:
                         f"{node.label} of shape {value.shape}",
                         "Reduce it (.sum() or .mean()), or give a cotangent of its shape.")
             )  # fmt: skip
-        cotangent = np.ones_like(value)
+        one = number(1, value.dtype)
+        if not recorded:
+            return one if value.ndim == 0 else one.reshape(value.shape)
+        cotangent = one.reshape(value.shape)
     given = np.asarray(plain(cotangent))
     if given.shape != value.shape:
         raise ShapeError(
@@ -155,10 +161,13 @@ def _seed(output: Tensor, cotangent: Any, recorded: bool = False) -> Any:
     return cotangent if isinstance(cotangent, Tensor) else Tensor(given.astype(value.dtype))
 
 
-def reach(outputs: Iterable[Node]) -> list[Node]:
-    """Every computed node that a gradient flows through on its way back, youngest first."""
+def reach(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node]:
+    """Every computed node that a gradient flows through on its way back, youngest first.
+
+    The walk does not go beyond the nodes of ``stop``.
+    """
     todo = list(outputs)
-    seen = set(todo)
+    seen = {*todo, *stop}
     found = []
     while todo:
         node = todo.pop()
@@ -178,34 +187,42 @@ def sweep(
     cotangents: Sequence[Any],
     recorded: bool = False,
     wanted: Sequence[Node] | None = None,
+    partial: bool = False,
 ) -> dict[Node, Any]:
     """Run the VJPs back from the outputs; what arrives at the leaves (or at the wanted nodes).
 
     With ``recorded`` the cotangents are Tensors and the formulas are recorded like any operation.
-    With ``wanted`` only the paths to those nodes are followed.
+    With ``wanted`` only the paths to those nodes are followed; with ``partial`` each of them counts
+    as a variable of its own, also where it was computed from another.
     """
-    nodes = reach(outputs)
+    nodes = reach(outputs, wanted if partial and wanted else ())
     useful = None if wanted is None else _between(nodes, wanted)
     targets = frozenset(wanted or ())
     pending: dict[Node, Any] = {}
     for node, g in zip(outputs, cotangents):
         pending[node] = pending[node] + g if node in pending else g
     arrived: dict[Node, Any] = {}
-    for node in nodes:
-        g = pending.pop(node, None)
-        if g is None:
-            continue
-        if node.hooks is not None:
-            g = _run_hooks(node, g)
-        if node in targets:
-            arrived[node] = g
-        try:
-            if recorded or useful is not None:
-                pull_useful(node, g, pending, useful, recorded)
-            else:
+    audit = current_audit()
+    everything = not recorded and useful is None and audit is None
+    try:
+        for node in nodes:
+            g = pending.pop(node, None)
+            if g is None:
+                continue
+            if node.hooks is not None:
+                g = _run_hooks(node, g)
+            if everything:
                 node.primitive.pull(node, g, pending, engine)
-        except Exception as error:
-            raise _explained(node, g, error) from error
+                continue
+            if node in targets:
+                arrived[node] = g
+            if audit is not None:
+                audit.before_step(node)
+            pull_useful(node, g, pending, useful, recorded)
+            if audit is not None:
+                audit.after_step(node, g, pending)
+    except Exception as error:
+        raise _explained(node, g, error) from error
     for node, g in pending.items():  # what is left are leaves
         if wanted is None or node in targets:
             arrived[node] = g if node.hooks is None else _run_hooks(node, g)
@@ -266,11 +283,12 @@ def deliver(found: dict[Node, Any], given: Sequence[Any] = ()) -> None:
     """
     held = {id(g) for g in given}
     for leaf, g in found.items():
-        g = fitted(g, leaf)
+        if type(g) is not ndarray or g.dtype is not leaf.value.dtype:
+            g = fitted(g, leaf)
         if leaf.grad is not None:
             leaf.grad = np.asarray(leaf.grad + g)  # the sum of two 0-d arrays is a number
             continue
-        if g.base is not None or id(g) in held or not g.flags.writeable:
+        if g.base is not None or id(g) in held:
             g = g.copy()
         held.add(id(g))
         leaf.grad = g
@@ -292,9 +310,10 @@ def fitted(g: Any, node: Node) -> NDArray[Any]:
 def unbroadcast(g: Any, shape: tuple[int, ...], node: Node | None = None) -> Any:
     """Sum a cotangent over the axes along which an argument of ``shape`` was broadcast."""
     extra = g.ndim - len(shape)
-    if extra == 1 and type(g) is ndarray and g.ndim == 2 and g.shape[1:] == shape and g.dtype.char in "fd":
-        # A matrix-vector product adds up rows several times faster than sum(axis=0).
-        return _ones(g.shape[0], g.dtype.char) @ g
+    if extra == 1 and g.ndim == 2 and type(g) is ndarray and g.shape[1] == shape[0]:
+        ones = _ones(g.shape[0], g.dtype.char)
+        if ones is not None:  # a vector-matrix product adds rows several times faster than sum
+            return ones @ g
     stretched = tuple(
         axis for axis in range(g.ndim)
         if axis < extra or (shape[axis - extra] == 1 and g.shape[axis] != 1)
@@ -310,10 +329,15 @@ def unbroadcast(g: Any, shape: tuple[int, ...], node: Node | None = None) -> Any
 
 
 @lru_cache(maxsize=64)
-def _ones(n: int, char: str) -> NDArray[Any]:
-    ones = np.ones(n, dtype=char)
-    ones.flags.writeable = False
-    return ones
+def _ones(n: int, char: str) -> NDArray[Any] | None:
+    """A vector of ones of a dtype that BLAS multiplies; None for another."""
+    return np.ones(n, dtype=char) if char in "fd" else None
+
+
+def not_lent(d: Any, node: Node) -> Any:
+    """A cotangent that is no array of the graph itself, since users write into gradients."""
+    saved = [parent.value for parent in node.inputs] + [node.value, *(node.saved or {}).values()]
+    return d.copy() if any(d is value for value in saved) else d
 
 
 def refuse_stale(node: Node, parent: Node) -> None:
@@ -339,7 +363,7 @@ def _explained(node: Node, g: Any, error: Exception) -> Exception:
                     "an array of the argument's shape", str(error))
         )  # fmt: skip
     if not isinstance(error, TensorError):
-        error.add_note(f"in the VJP of {primitive.name}, given a cotangent of shape {g.shape}")
+        error.add_note(f"in the backward step (VJP or hook) of {primitive.name}, given a cotangent of shape {g.shape}")
     return error
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar
@@ -59,12 +60,15 @@ class Node:
         Residuals that the VJPs read (``p`` of a softmax cross-entropy).
     name, grad, hooks
         What the user attached: a name, the accumulated gradient, functions of the cotangent.
+    origin
+        What a watcher noted about where the node was recorded (see debug.py); else None.
     order : int
         The time of creation, or of the last change of a leaf.
     """
 
     __slots__ = (
-        "grad", "hooks", "inputs", "name", "needs", "order", "params", "primitive", "saved", "value",
+        "grad", "hooks", "inputs", "name", "needs", "order", "origin", "params", "primitive", "saved",
+        "value",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +89,7 @@ class Node:
         self.name: str | None = None
         self.grad: NDArray[Any] | None = None
         self.hooks: dict[int, Callable[[Node, Any], Any]] | None = None
+        self.origin: Any = None
         self.order = tick()
 
     @property
@@ -108,12 +113,14 @@ class Mode:
     """How the current thread (or task) records.
 
     ``everything`` also records what needs no gradient, for those who read the program and not only
-    its derivative; each of the ``watchers`` is called with every new node.
+    its derivative; each of the ``watchers`` is called with every new node; ``audit`` looks over the
+    backward pass (see debug.py).
     """
 
     recording: bool = True
     everything: bool = False
     watchers: tuple[Callable[[Node], None], ...] = ()
+    audit: Any = None
 
 
 _mode: ContextVar[Mode] = ContextVar("mode", default=Mode())
@@ -150,6 +157,11 @@ class mode(ContextDecorator):
 def current_mode() -> Mode:
     """The `Mode` of the current thread or task."""
     return _mode.get()
+
+
+def current_audit() -> Any:
+    """The audit of the current `Mode`, or None."""
+    return _mode.get().audit if _active else None
 
 
 class no_grad(mode):
@@ -210,6 +222,8 @@ class Tensor:
     __slots__ = ("__weakref__", "_base", "_views", "node")
 
     node: Node
+    _base: tuple[Tensor, Primitive, dict[str, Any]]
+    _views: dict[int, weakref.ref[Tensor]]
 
     def __init__(
         self,
@@ -243,13 +257,14 @@ class Tensor:
                 f"data: {node.label} was computed from other tensors and cannot be given other "
                 "data: its gradient would belong to the old. Make a new Tensor, or .detach() it."
             )
-        value = asarray(value, dtype=node.value.dtype)
-        if value.shape != node.value.shape:
-            raise ShapeError(
-                message("data", f"shape {node.value.shape} as before", f"{value.shape}",
-                        "Make a new Tensor to change a shape.")
-            )  # fmt: skip
-        node.value = value
+        if value is not node.value:
+            value = asarray(value, dtype=node.value.dtype)
+            if value.shape != node.value.shape:
+                raise ShapeError(
+                    message("data", f"shape {node.value.shape} as before", f"{value.shape}",
+                            "Make a new Tensor to change a shape.")
+                )  # fmt: skip
+            node.value = value
         node.order = tick()
 
     @property
@@ -393,6 +408,7 @@ class Tensor:
         def __neg__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
         def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]  # as NumPy: elementwise
         def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]  # as NumPy: elementwise
         def __lt__(self, other: Any) -> Tensor: ...
@@ -417,15 +433,60 @@ class Tensor:
         def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]: ...
         def logsumexp(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
         def __index__(self) -> int: ...
+        def __dlpack__(self, **options: Any) -> Any: ...
+        def __dlpack_device__(self) -> Any: ...
+        def __iadd__(self, other: Any) -> Self: ...
+        def __isub__(self, other: Any) -> Self: ...
+        def __imul__(self, other: Any) -> Self: ...
+        def __itruediv__(self, other: Any) -> Self: ...
+        def __ipow__(self, other: Any) -> Self: ...
+        def __imatmul__(self, other: Any) -> Self: ...
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
         def clip(self, min: Any = None, max: Any = None) -> Tensor: ...
         def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
         def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
         def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
         def min(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __rfloordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __rmod__(self, other: Any) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __rand__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __ror__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __rxor__(self, other: Any) -> Tensor: ...
+        def __pos__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def sin(self) -> Tensor: ...
+        def cos(self) -> Tensor: ...
+        def square(self) -> Tensor: ...
+        def round(self, decimals: int = 0) -> Tensor: ...
+        def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor: ...
+        def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor: ...
+        def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def cumsum(self, axis: int | None = None) -> Tensor: ...
+        def cumprod(self, axis: int | None = None) -> Tensor: ...
+        def norm(self, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def median(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def quantile(self, q: Any, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor: ...
+        def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor: ...
+        def argsort(self, axis: int | None = -1) -> Tensor: ...
+        def all(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def any(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
         def reshape(self, *shape: Any) -> Tensor: ...
         def transpose(self, *axes: Any) -> Tensor: ...
         def squeeze(self, axis: Any = None) -> Tensor: ...
+        def ravel(self) -> Tensor: ...
+        def flatten(self) -> Tensor: ...
+        def swapaxes(self, axis1: int, axis2: int) -> Tensor: ...
+        def repeat(self, repeats: Any, axis: int | None = None) -> Tensor: ...
+        def take(self, indices: Any, axis: int | None = None) -> Tensor: ...
+        def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor: ...
+        def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor: ...
+        def dot(self, b: Any) -> Tensor: ...
 
 
 # A Tensor without its checks: for results, which are arrays already.
@@ -538,13 +599,31 @@ class Primitive:
         self.twins: dict[str, Formula] = {}
         self.flows: tuple[bool, ...] = (False,) * len(arguments)
         self.pull: Pull = _unset
-        self.apply = self._fastest()
+        self._apply: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}({', '.join((*self.arguments, *self.parameters))})>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _registered, (self.name, self.arguments, self.parameters)
+
     def __call__(self, *args: Any, **params: Any) -> Any:
-        return self.apply(*args, **params)
+        if params:
+            rest = self.arguments[len(args) :]
+            args += tuple([params.pop(name) for name in rest if name in params])
+        return (self._apply or self.apply)(*args, **params)
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """The recording function itself: the same call, without the way through the object."""
+        if self._apply is None:
+            self._apply = _apply(self)
+        return self._apply
+
+    def _first_pull(self, node: Node, g: Any, pending: dict[Node, Any], engine: Any) -> None:
+        """Write the backward step when it is first needed: compiling them all would slow the import."""
+        self.pull = _pull(self)
+        self.pull(node, g, pending, engine)
 
     def vjp(self, **formulas: Formula) -> Self:
         """Set the VJP of each argument: the formula that takes ``g`` to that argument's cotangent.
@@ -561,8 +640,9 @@ class Primitive:
             )  # fmt: skip
         self.formulas |= formulas
         self.flows = tuple([argument in self.formulas for argument in self.arguments])
-        self.pull = _pull(self)
-        self.apply = self._fastest()
+        for formula in self.formulas.values():
+            list(_sources(self, formula))  # refuses an unknown parameter name
+        self.pull, self._apply = self._first_pull, None
         return self
 
     @property
@@ -587,7 +667,7 @@ class Primitive:
         the test matrix holds each twin equal to its formula.
         """
         self.twins |= twins
-        self.pull = _pull(self)
+        self.pull = self._first_pull
         return self
 
     def samples(self, build: Callable[..., list[Case]], **checks: Any) -> Self:
@@ -602,17 +682,9 @@ class Primitive:
         except NumPyError as error:
             raise explained(self, error, values, params) from error
 
-    def _fastest(self) -> Callable[..., Any]:
-        """The function that records calls of this primitive."""
-        if not (self.parameters or self.residuals or self.variadic or self.view):
-            if len(self.arguments) == 1:
-                return _unary(self)
-            if len(self.arguments) == 2:
-                return _binary(self)
-        return partial(Primitive._apply, self)
-
-    def _apply(self, *args: Any, **params: Any) -> Any:
-        """Compute, and record if a gradient is to flow (the general case: any arguments)."""
+    def general(self, *args: Any, **params: Any) -> Any:
+        """Compute, and record if a gradient is to flow: for any arguments, in any `Mode`."""
+        params = (getattr(self.fn, "__kwdefaults__", None) or {}) | params
         if Tensor not in map(type, args):
             result = self.compute(args, params)
             return result[0] if self.residuals else result
@@ -637,77 +709,46 @@ class Primitive:
     def _watched(
         self, y: Any, needs: bool, inputs: Any, params: Any, saved: Any, args: Any
     ) -> Tensor:
-        """The end of `_apply` while some thread has changed its `Mode`."""
+        """The end of `general` while some thread has changed its `Mode`."""
         mode = _mode.get()
         needs = needs and mode.recording
-        record = needs or mode.everything
-        node = Node(y, needs, self, inputs, params, saved) if record else Node(y)
+        node = Node(y, needs, self, inputs, params, saved)
         for watch in mode.watchers:
             watch(node)
+        if not (needs or mode.everything):
+            node = Node(y)
         result = handle(node)
         if self.view:
             link_view(self, result, args[0], params)
         return result
 
 
-def link_view(primitive: Primitive, result: Tensor, base: Tensor, params: dict[str, Any]) -> None:
-    """Called for each result of a view primitive; `inplace` puts its bookkeeping here."""
+def _registered(name: str, arguments: tuple[str, ...], parameters: tuple[str, ...]) -> Primitive:
+    """The primitive of that name and signature: what unpickling gives back."""
+    for known in REGISTRY:
+        if (known.name, known.arguments, known.parameters) == (name, arguments, parameters):
+            return known
+    raise ArgumentError(f"unpickle: no primitive {name!r} is defined here; import what defines it first.")
 
 
-def _unary(primitive: Primitive) -> Callable[[Any], Any]:
-    """The fast path of `Primitive._apply` for one argument and no parameters."""
-    fn = primitive.fn
-    general = primitive._apply
-    flows = primitive.differentiable
+def link_view(
+    primitive: Primitive, result: Tensor, base: Tensor, params: dict[str, Any]
+) -> None:
+    """Let a result that shares memory with its argument, and the argument, know of each other.
 
-    def apply(x: Any) -> Any:
-        if type(x) is not Tensor or _active:
-            return general(x)
-        node = x.node
-        try:
-            y = fn(node.value)
-        except NumPyError as error:
-            raise explained(primitive, error, (node.value,), {}) from error
-        if type(y) is not ndarray:
-            y = asarray(y)
-        result = new_tensor(Tensor)
-        result.node = Node(y, True, primitive, (node,)) if node.needs and flows else Node(y)
-        return result
-
-    return apply
-
-
-def _binary(primitive: Primitive) -> Callable[[Any, Any], Any]:
-    """The fast path of `Primitive._apply` for two arguments and no parameters."""
-    fn = primitive.fn
-    general = primitive._apply
-    flows, also_flows = primitive.flows
-
-    def apply(a: Any, b: Any) -> Any:
-        if _active:
-            return general(a, b)
-        if type(a) is Tensor:
-            left = a.node
-            right = b.node if type(b) is Tensor else constant(primitive, b)
-        elif type(b) is Tensor:
-            left = constant(primitive, a)
-            right = b.node
-        else:
-            return general(a, b)
-        try:
-            y = fn(left.value, right.value)
-        except NumPyError as error:
-            raise explained(primitive, error, (left.value, right.value), {}) from error
-        if type(y) is not ndarray:
-            y = asarray(y)
-        result = new_tensor(Tensor)
-        if left.needs and flows or right.needs and also_flows:
-            result.node = Node(y, True, primitive, (left, right))
-        else:
-            result.node = Node(y)
-        return result
-
-    return apply
+    `inplace` needs it to keep views right; the argument holds its views weakly.
+    """
+    if result.node.value.base is None or not np.may_share_memory(
+        result.node.value, base.node.value
+    ):
+        return
+    result._base = (base, primitive, params)
+    try:
+        views = base._views
+    except AttributeError:
+        views = base._views = {}
+    # When the view dies the callback is given its reference: pop(key, reference) never raises.
+    views[id(result)] = weakref.ref(result, partial(views.pop, id(result)))
 
 
 def constant(primitive: Primitive, arg: Any) -> Node:
@@ -732,8 +773,71 @@ def number(value: float, dtype: np.dtype[Any]) -> Any:
 
 
 # --------------------------------------------------------------------------------------------------
-# From formulas to the backward step of a primitive
+# What runs for each primitive, written out as source: a loop over names at run time would cost more
+# than the arithmetic of small arrays.
 # --------------------------------------------------------------------------------------------------
+
+_APPLY = """
+def make(primitive, fn, general):
+    def apply({signature}):
+        if _active or {no_tensor}:
+            return general({call})
+        {nodes}
+        try:
+            y = fn({values})
+        except NumPyError as error:
+            raise explained(primitive, error, ({arrays},), {params}) from error
+        {unpack}
+        if type(y) is not ndarray:
+            y = asarray(y)
+        result = new_tensor(Tensor)
+        if {needs}:
+            result.node = Node(y, True, primitive, ({inputs},), {recorded}, {saved})
+        else:
+            result.node = Node(y)
+        {link}
+        return result
+    return apply
+"""
+
+
+def _apply(primitive: Primitive) -> Callable[..., Any]:
+    """The function that computes and records one primitive, with nothing in it that it can do without."""
+    if primitive.variadic:
+        return primitive.general
+    # Numbered names, so that primitives of one form share the compiled code.
+    arguments = [f"a{k}" for k in range(len(primitive.arguments))]
+    nodes = [f"n{k}" for k in range(len(primitive.arguments))]
+    saved = [f"r{k}" for k in range(len(primitive.residuals))]
+    parameters, fn = primitive.parameters, primitive.fn
+    passed = [f"{p}={p}" for p in parameters]
+    params = "{" + ", ".join(f"{p!r}: {p}" for p in parameters) + "}"
+    kept = "{" + ", ".join(f"{name!r}: {r}" for name, r in zip(primitive.residuals, saved)) + "}"
+    source = _APPLY.format(
+        signature=", ".join([*arguments, *(["*"] if parameters else []), *parameters]),
+        call=", ".join([*arguments, *passed]),
+        no_tensor=" and ".join(f"type({a}) is not Tensor" for a in arguments),
+        nodes="\n        ".join(
+            f"{n} = {a}.node if type({a}) is Tensor else "
+            f"Node({a}) if type({a}) is ndarray else constant(primitive, {a})"
+            for a, n in zip(arguments, nodes)
+        ),
+        values=", ".join([*(f"{n}.value" for n in nodes), *passed]),
+        arrays=", ".join(f"{n}.value" for n in nodes),
+        params=params,
+        unpack=f"y, {', '.join(saved)} = y" if saved else "",
+        needs=" or ".join(f"{n}.needs" for n, flows in zip(nodes, primitive.flows) if flows) or "False",
+        inputs=", ".join(nodes),
+        recorded=params if parameters else "None",
+        saved=kept if saved else "None",
+        link=f"link_view(primitive, result, a0, {params})" if primitive.view else "",
+    )
+    made: dict[str, Any] = {}
+    exec(_compiled(source), globals(), made)
+    apply: Any = made["make"](primitive, fn, primitive.general)
+    apply.__defaults__ = getattr(fn, "__defaults__", None)
+    apply.__kwdefaults__ = getattr(fn, "__kwdefaults__", None)
+    return apply  # type: ignore[no-any-return]
 
 
 def _unset(node: Node, g: Any, pending: dict[Node, Any], engine: Any) -> None:
@@ -768,25 +872,29 @@ _EACH = """
 def _pull(primitive: Primitive) -> Pull:
     """The backward step ``pull(node, g, pending, engine)``: add each argument's cotangent to pending."""
     edges = []
-    names = {}
+    formulas: dict[str, Any] = {}
     for position, argument in enumerate(primitive.arguments):
         name = argument.lstrip("*")
         formula = primitive.twins.get(name) or primitive.formulas.get(name)
         if formula is None:
             continue
-        names[f"{name}_formula"] = formula
-        reads = ", ".join(_sources(primitive, formula))
-        value = "g" if _returns_g(formula) else f"{name}_formula({reads})"
+        formulas[f"f{position}"] = formula
+        value = f"f{position}({', '.join(_sources(primitive, formula))})"
+        if _returns_g(formula):
+            value = "g"
+        elif not (formula.__module__ or "").startswith(__package__):
+            value = f"engine.not_lent({value}, node)"  # our own formulas return no saved array
         template = _EACH if primitive.variadic else _EDGE
         edges.append(template.format(position=position, value=value))
     source = f"def pull(node, g, pending, engine):\n    inputs = node.inputs\n{''.join(edges)}"
-    exec(_compiled(source), names)
-    return names["pull"]
+    exec(_compiled(source), formulas)
+    return formulas["pull"]  # type: ignore[no-any-return]
 
 
 def _returns_g(formula: Formula) -> bool:
     """Whether a formula is ``lambda g: g``, which need not be called."""
-    return formula.__code__.co_code == (lambda g: g).__code__.co_code  # type: ignore[no-any-return]
+    same_code = formula.__code__.co_code == (lambda g: g).__code__.co_code
+    return same_code and parameter_names(formula) == ("g",)
 
 
 @cache
@@ -914,8 +1022,13 @@ def explained(
     extra = "".join(f", {k}={v!r:.40}" for k, v in params.items() if v is not None)
     hint = primitive.hint(*values, **params) if primitive.hint else broadcasting_hint(*values)
     expected = f" of shapes {primitive.shapes}" if primitive.shapes else ""
-    kinds = {TypeError: DtypeError, IndexError: IndexingError}
-    kind = next((ours for base, ours in kinds.items() if isinstance(error, base)), ShapeError)
+    kind: type[TensorError] = ShapeError
+    if isinstance(error, TypeError):
+        kind = DtypeError
+    elif isinstance(error, IndexError):
+        kind = IndexingError
+    elif isinstance(error, np.linalg.LinAlgError) and "dimension" not in str(error):
+        kind = ArgumentError  # a matrix that is singular, or not positive definite
     reason = "" if hint else f" ({error})"
     return kind(
         f"{primitive.name}: cannot take {got}{extra}{reason}."

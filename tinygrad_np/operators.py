@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from . import backward
+from . import backward, inplace
 from .core import Primitive, Tensor, plain
 from .errors import DtypeError, NoDerivativeError, ShapeError, message
-from .ops import activation, arithmetic, index, linalg, reduce, shape
+from .ops import (
+    activation, arithmetic, decompositions, elementwise, index, linalg, products, rearrange, reduce, shape, sort,
+)  # fmt: skip
 
 Operation = Callable[..., Any]
 
@@ -37,8 +39,18 @@ BINARY = {
     "truediv": arithmetic.divide,
     "pow": arithmetic.power,
     "matmul": linalg.matmul,
+    "floordiv": elementwise.floor_divide,
+    "mod": elementwise.remainder,
+    "and": arithmetic.bitwise_and,
+    "or": arithmetic.bitwise_or,
+    "xor": arithmetic.bitwise_xor,
 }
-UNARY = {"neg": arithmetic.negative, "abs": arithmetic.absolute}
+UNARY = {
+    "neg": arithmetic.negative,
+    "abs": arithmetic.absolute,
+    "pos": elementwise.positive,
+    "invert": arithmetic.invert,
+}
 COMPARISONS = {
     "eq": arithmetic.equal,
     "ne": arithmetic.not_equal,
@@ -58,6 +70,10 @@ METHODS: dict[str, Operation] = {
     "abs": arithmetic.absolute,
     "clip": arithmetic.clip,
     "astype": arithmetic.astype,
+    "round": elementwise.round,
+    "sin": elementwise.sin,
+    "cos": elementwise.cos,
+    "square": elementwise.square,
     "relu": activation.relu,
     "sigmoid": activation.sigmoid,
     "softmax": activation.softmax,
@@ -67,9 +83,30 @@ METHODS: dict[str, Operation] = {
     "mean": reduce.mean,
     "max": reduce.max,
     "min": reduce.min,
+    "var": reduce.var,
+    "std": reduce.std,
+    "prod": reduce.prod,
+    "cumsum": reduce.cumsum,
+    "cumprod": reduce.cumprod,
+    "norm": reduce.norm,
+    "median": reduce.median,
+    "quantile": reduce.quantile,
+    "argmax": reduce.argmax,
+    "argmin": reduce.argmin,
+    "all": reduce.all,
+    "any": reduce.any,
+    "argsort": sort.argsort,
     "reshape": shape.reshape,
     "transpose": shape.transpose,
     "squeeze": shape.squeeze,
+    "ravel": shape.ravel,
+    "flatten": shape.flatten,
+    "swapaxes": shape.swapaxes,
+    "repeat": rearrange.repeat,
+    "take": index.take,
+    "diagonal": index.diagonal,
+    "trace": index.trace,
+    "dot": products.dot,
 }
 # NumPy functions whose signature is ours; for those that differ, see the adapters below.
 UFUNCS: dict[np.ufunc, Operation] = {
@@ -80,6 +117,10 @@ UFUNCS: dict[np.ufunc, Operation] = {
     np.negative: arithmetic.negative,
     np.power: arithmetic.power,
     np.matmul: linalg.matmul,
+    np.vecdot: products.vecdot,
+    **{  # since NumPy 2.2
+        getattr(np, f.__name__): f for f in (products.matvec, products.vecmat) if hasattr(np, f.__name__)
+    },
     np.exp: arithmetic.exp,
     np.log: arithmetic.log,
     np.sqrt: arithmetic.sqrt,
@@ -97,14 +138,73 @@ UFUNCS: dict[np.ufunc, Operation] = {
     np.logical_and: arithmetic.logical_and,
     np.logical_or: arithmetic.logical_or,
     np.logical_not: arithmetic.logical_not,
+    np.logical_xor: arithmetic.logical_xor,
+    np.bitwise_and: arithmetic.bitwise_and,
+    np.bitwise_or: arithmetic.bitwise_or,
+    np.bitwise_xor: arithmetic.bitwise_xor,
+    np.invert: arithmetic.invert,
+    np.sin: elementwise.sin,
+    np.cos: elementwise.cos,
+    np.tan: elementwise.tan,
+    np.arcsin: elementwise.arcsin,
+    np.arccos: elementwise.arccos,
+    np.arctan: elementwise.arctan,
+    np.arctan2: elementwise.arctan2,
+    np.hypot: elementwise.hypot,
+    np.sinh: elementwise.sinh,
+    np.cosh: elementwise.cosh,
+    np.arcsinh: elementwise.arcsinh,
+    np.arccosh: elementwise.arccosh,
+    np.arctanh: elementwise.arctanh,
+    np.rad2deg: elementwise.rad2deg,
+    np.deg2rad: elementwise.deg2rad,
+    np.exp2: elementwise.exp2,
+    np.expm1: elementwise.expm1,
+    np.log2: elementwise.log2,
+    np.log10: elementwise.log10,
+    np.log1p: elementwise.log1p,
+    np.logaddexp: elementwise.logaddexp,
+    np.logaddexp2: elementwise.logaddexp2,
+    np.square: elementwise.square,
+    np.cbrt: elementwise.cbrt,
+    np.reciprocal: elementwise.reciprocal,
+    np.positive: elementwise.positive,
+    np.floor: elementwise.floor,
+    np.ceil: elementwise.ceil,
+    np.trunc: elementwise.trunc,
+    np.rint: elementwise.rint,
+    np.floor_divide: elementwise.floor_divide,
+    np.remainder: elementwise.remainder,
+    np.fmod: elementwise.fmod,
+    np.copysign: elementwise.copysign,
+    np.heaviside: elementwise.heaviside,
+    np.degrees: elementwise.rad2deg,
+    np.radians: elementwise.deg2rad,
 }
 FUNCTIONS: dict[Operation, Operation] = {
     np.where: arithmetic.where,
     np.clip: arithmetic.clip,
+    np.round: elementwise.round,
+    np.around: elementwise.round,
     np.sum: reduce.sum,
     np.mean: reduce.mean,
     np.max: reduce.max,
     np.min: reduce.min,
+    np.var: reduce.var,
+    np.std: reduce.std,
+    np.prod: reduce.prod,
+    np.cumsum: reduce.cumsum,
+    np.cumprod: reduce.cumprod,
+    np.linalg.norm: reduce.norm,
+    np.median: reduce.median,
+    np.quantile: reduce.quantile,
+    np.argmax: reduce.argmax,
+    np.argmin: reduce.argmin,
+    np.all: reduce.all,
+    np.any: reduce.any,
+    np.sort: sort.sort,
+    np.argsort: sort.argsort,
+    np.searchsorted: sort.searchsorted,
     np.reshape: shape.reshape,
     np.transpose: shape.transpose,
     np.matrix_transpose: shape.matrix_transpose,
@@ -113,14 +213,85 @@ FUNCTIONS: dict[Operation, Operation] = {
     np.broadcast_to: shape.broadcast_to,
     np.concatenate: shape.concatenate,
     np.stack: shape.stack,
+    np.ravel: shape.ravel,
+    np.moveaxis: shape.moveaxis,
+    np.swapaxes: shape.swapaxes,
+    np.flip: shape.flip,
+    np.flipud: shape.flipud,
+    np.fliplr: shape.fliplr,
+    np.rot90: shape.rot90,
+    np.atleast_1d: shape.atleast_1d,
+    np.atleast_2d: shape.atleast_2d,
+    np.atleast_3d: shape.atleast_3d,
+    np.broadcast_arrays: shape.broadcast_arrays,
+    np.hstack: shape.hstack,
+    np.vstack: shape.vstack,
+    np.dstack: shape.dstack,
+    np.column_stack: shape.column_stack,
+    np.append: shape.append,
+    np.array_split: shape.array_split,
+    np.split: shape.split,
+    np.hsplit: shape.hsplit,
+    np.vsplit: shape.vsplit,
+    np.dsplit: shape.dsplit,
+    np.roll: rearrange.roll,
+    np.tile: rearrange.tile,
+    np.repeat: rearrange.repeat,
+    np.pad: rearrange.pad,
+    np.take: index.take,
+    np.take_along_axis: index.take_along_axis,
+    np.diagonal: index.diagonal,
+    np.trace: index.trace,
+    np.diag: index.diag,
+    np.tril: index.tril,
+    np.triu: index.triu,
+    np.einsum: products.einsum,
+    np.tensordot: products.tensordot,
+    np.dot: products.dot,
+    np.inner: products.inner,
+    np.vdot: products.vdot,
+    np.outer: products.outer,
+    np.kron: products.kron,
+    np.cross: products.cross,
+    np.linalg.tensordot: products.tensordot,
+    np.linalg.outer: products.outer,
+    np.linalg.cross: products.cross,
+    np.linalg.vecdot: products.vecdot,
+    np.linalg.multi_dot: products.multi_dot,
+    np.linalg.matmul: linalg.matmul,
+    np.linalg.matrix_transpose: shape.matrix_transpose,
+    np.linalg.diagonal: lambda x, offset=0: index.diagonal(x, offset, -2, -1),
+    np.linalg.trace: lambda x, offset=0: index.trace(x, offset, -2, -1),
+    np.linalg.inv: decompositions.inv,
+    np.linalg.solve: decompositions.solve,
+    np.linalg.det: decompositions.det,
+    np.linalg.slogdet: decompositions.slogdet,
+    np.linalg.matrix_power: decompositions.matrix_power,
+    np.linalg.pinv: decompositions.pinv,
+    np.linalg.cholesky: decompositions.cholesky,
+    np.linalg.qr: decompositions.qr,
+    np.linalg.eigh: decompositions.eigh,
+    np.linalg.eigvalsh: decompositions.eigvalsh,
+    np.linalg.svd: decompositions.svd,
+    np.linalg.svdvals: decompositions.svdvals,
 }
 # NumPy functions that say something about the array and have nothing to differentiate.
 ABOUT: frozenset[Operation] = frozenset({
     np.shape, np.ndim, np.size, np.array_equal, np.allclose, np.isclose, np.array_repr,
-    np.array_str, np.array2string, np.argsort, np.count_nonzero, np.nonzero, np.result_type,
+    np.array_str, np.array2string, np.count_nonzero, np.nonzero, np.result_type,
     np.may_share_memory, np.shares_memory, np.iscomplexobj, np.isrealobj, np.zeros_like,
     np.ones_like, np.empty_like, np.full_like,
 })  # fmt: skip
+# Methods of ufuncs: what `reduce` and `accumulate` are when they reduce one axis, 0 by default.
+REDUCE: dict[np.ufunc, Operation] = {
+    np.add: reduce.sum,
+    np.multiply: reduce.prod,
+    np.maximum: reduce.max,
+    np.minimum: reduce.min,
+    np.logical_and: reduce.all,
+    np.logical_or: reduce.any,
+}
+ACCUMULATE: dict[np.ufunc, Operation] = {np.add: reduce.cumsum, np.multiply: reduce.cumprod}
 ABOUT_UFUNCS: frozenset[np.ufunc] = frozenset({np.isnan, np.isfinite, np.isinf, np.signbit})
 
 
@@ -148,6 +319,13 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **kwar
         return ufunc(*_deep_plain(inputs), **kwargs)
     if method == "__call__" and ufunc in UFUNCS and not kwargs:
         return UFUNCS[ufunc](*inputs)
+    if method == "reduce" and ufunc in REDUCE and not kwargs.keys() - {"axis", "keepdims"}:
+        return REDUCE[ufunc](*inputs, **{"axis": 0} | kwargs)
+    if method == "accumulate" and ufunc in ACCUMULATE and not kwargs.keys() - {"axis"}:
+        return ACCUMULATE[ufunc](*inputs, **{"axis": 0} | kwargs)
+    if method == "outer" and ufunc in UFUNCS and not kwargs:
+        a, b = inputs
+        return UFUNCS[ufunc](np.expand_dims(a, tuple(range(np.ndim(a), np.ndim(a) + np.ndim(b)))), b)
     spelled = name if method == "__call__" else f"{name}.{method}"
     raise _no_derivative(spelled + (f" with {', '.join(kwargs)}" if kwargs else ""))
 
@@ -159,7 +337,7 @@ def array_function(
     if function in ABOUT:
         return function(*_deep_plain(args), **_deep_plain(kwargs))
     operation = FUNCTIONS.get(function)
-    name = f"np.{function.__name__}"
+    name = spelled(function)
     if operation is None:
         raise _no_derivative(name)
     try:
@@ -171,6 +349,12 @@ def array_function(
         raise NoDerivativeError(
             f"{name}: the keyword {keyword} is not supported for tensors."
         ) from None
+
+
+def spelled(function: Operation) -> str:
+    """A NumPy function as a user writes it: ``np.linalg.inv``."""
+    module = (function.__module__ or "numpy").replace("numpy", "np", 1).split("._")[0]
+    return f"{module}.{function.__name__}"
 
 
 def _no_derivative(name: str) -> NoDerivativeError:
@@ -192,7 +376,8 @@ def length(self: Tensor) -> int:
 
 
 def iterate(self: Tensor) -> Any:
-    return (self[i] for i in range(length(self)))
+    rows = range(length(self))
+    return (self[i] for i in rows)
 
 
 def truth(self: Tensor) -> bool:
@@ -203,20 +388,23 @@ def truth(self: Tensor) -> bool:
     return bool(self.data)
 
 
-def bind() -> None:
-    """Give `Tensor` its operators and methods."""
+def _bindings() -> dict[str, Any]:
+    """Everything that `Tensor` is given here: operators, methods, properties, protocols."""
+    bound: dict[str, Any] = {}
     for name, operation in BINARY.items():
-        setattr(Tensor, f"__{name}__", _fast(operation))
-        setattr(Tensor, f"__r{name}__", _reflected(operation))
+        bound[f"__{name}__"] = _fast(operation)
+        bound[f"__r{name}__"] = _reflected(operation)
     for name, operation in (UNARY | COMPARISONS).items():
-        setattr(Tensor, f"__{name}__", _fast(operation))
-    for name, operation in METHODS.items():
-        setattr(Tensor, name, _fast(operation))
-    others: dict[str, Any] = {
+        bound[f"__{name}__"] = _fast(operation)
+    bound |= {name: _fast(operation) for name, operation in METHODS.items()}
+    return bound | inplace.IN_PLACE | {
         "__getitem__": index.getitem,
+        "__setitem__": inplace.setitem,
         "__array_ufunc__": array_ufunc,
         "__array_function__": array_function,
         "__array__": to_array,
+        "__dlpack__": lambda self, **options: self.numpy().__dlpack__(**options),
+        "__dlpack_device__": lambda self: self.data.__dlpack_device__(),
         "__len__": length,
         "__iter__": iterate,
         "__bool__": truth,
@@ -226,11 +414,13 @@ def bind() -> None:
         "__hash__": object.__hash__,
         "T": property(shape.transpose),
         "mT": property(shape.matrix_transpose),
-    }
-    for name, value in others.items():
-        setattr(Tensor, name, value)
+    }  # fmt: skip
 
 
+def bound_names() -> set[str]:
+    """The names that operators.py gives to `Tensor`."""
+    return set(_bindings())
 
 
-bind()
+for _name, _value in _bindings().items():
+    setattr(Tensor, _name, _value)

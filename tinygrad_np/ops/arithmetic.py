@@ -89,7 +89,7 @@ def power(a: Any, b: Any) -> Tensor:
     >>> x.grad
     array([ 3., 12.])
     """
-    if type(b) in (int, float) and type(a) is Tensor:
+    if type(b) in (int, float) and type(a) in (Tensor, np.ndarray):
         return power_of(a, exponent=b)
     if type(a) in (int, float) and type(b) is Tensor and a >= 0:
         return power_to(b, base=a)
@@ -159,7 +159,12 @@ greater = primitive(np.greater, "{a} > {b}")
 greater_equal = primitive(np.greater_equal, "{a} >= {b}")
 logical_and = primitive(np.logical_and, "np.logical_and({a}, {b})")
 logical_or = primitive(np.logical_or, "np.logical_or({a}, {b})")
+logical_xor = primitive(np.logical_xor, "np.logical_xor({a}, {b})")
 logical_not = primitive(np.logical_not, "np.logical_not({x})")
+bitwise_and = primitive(np.bitwise_and, "{a} & {b}")
+bitwise_or = primitive(np.bitwise_or, "{a} | {b}")
+bitwise_xor = primitive(np.bitwise_xor, "{a} ^ {b}")
+invert = primitive(np.invert, "~{x}")
 
 
 @primitive("np.where({condition}, {a}, {b})")
@@ -324,7 +329,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
 # --------------------------------------------------------------------------------------------------
 
 
-def _pairs(r: Any) -> list[Any]:
+def pairs(r: Any) -> list[Any]:
     """Two operands in all the ways that broadcast."""
     return [
         case(r(2, 3), r(2, 3)),
@@ -339,23 +344,23 @@ def _pairs(r: Any) -> list[Any]:
     ]
 
 
-def _away_from_zero(r: Any) -> list[Any]:
+def away_from_zero(r: Any) -> list[Any]:
     return [
         case(a, b if isinstance(b, float) else np.asarray(np.sign(b) * (abs(b) + 0.5)))
-        for (a, b), _ in _pairs(r)
+        for (a, b), _ in pairs(r)
     ]
 
 
-_mismatch = lambda: [  # noqa: E731  # read as a table
+mismatch = lambda: [  # noqa: E731  # read as a table
     (case(Tensor(np.ones((2, 3))), np.ones(2)), ShapeError, "[:, None]"),
     (case(Tensor(np.ones((2, 3))), np.ones((3, 2))), ShapeError, "transpose"),
     (case(Tensor(np.ones(3)), "x"), DtypeError, "str"),
 ]
 
-add.samples(_pairs, reference=np.add, fails=_mismatch)
-subtract.samples(_pairs, reference=np.subtract, fails=_mismatch)
-multiply.samples(_pairs, reference=np.multiply, fails=_mismatch)
-divide.samples(_away_from_zero, reference=np.divide, fails=_mismatch)
+add.samples(pairs, reference=np.add, fails=mismatch)
+subtract.samples(pairs, reference=np.subtract, fails=mismatch)
+multiply.samples(pairs, reference=np.multiply, fails=mismatch)
+divide.samples(away_from_zero, reference=np.divide, fails=mismatch)
 samples(
     power,
     lambda r: [case(r.positive(2, 3), r(2, 3)), case(r.positive(3), r(2, 3)), case(2.0, r(2, 3))]
@@ -364,30 +369,46 @@ samples(
     + [case(r(2, 3), p) for p in (0, 1, 2, 3)],
     reference=np.power,
     kinks=lambda: [(case(np.array([0.0]), p), [np.array([d])]) for p, d in [(0, 0.0), (1, 1.0), (2, 0.0)]],
-    fails=_mismatch,
+    fails=mismatch,
 )
 
 
-def _anywhere(r: Any) -> list[Any]:
+def anywhere(r: Any) -> list[Any]:
     return [case(r(2, 3)), case(r()), case(r(0, 3)), case(r(2, 1, 4))]
 
 
-def _positive(r: Any) -> list[Any]:
-    return [case(r.positive(*args[0].shape)) for args, _ in _anywhere(r)]
+def positive_only(r: Any) -> list[Any]:
+    return [case(r.positive(*args[0].shape)) for args, _ in anywhere(r)]
 
 
-negative.samples(_anywhere, reference=np.negative)
-exp.samples(_anywhere, reference=np.exp)
-tanh.samples(_anywhere, reference=np.tanh)
-log.samples(_positive, reference=np.log)
-sqrt.samples(_positive, reference=np.sqrt)
+negative.samples(anywhere, reference=np.negative)
+exp.samples(anywhere, reference=np.exp)
+tanh.samples(anywhere, reference=np.tanh)
+log.samples(positive_only, reference=np.log)
+sqrt.samples(positive_only, reference=np.sqrt)
 absolute.samples(
-    _anywhere, reference=np.abs, kinks=lambda: [(case(np.array([0.0])), [np.array([0.0])])]
+    anywhere, reference=np.abs, kinks=lambda: [(case(np.array([0.0])), [np.array([0.0])])]
 )
-sign.samples(_anywhere, reference=np.sign)
-for comparison in (equal, not_equal, less, less_equal, greater, greater_equal, logical_and, logical_or):
-    comparison.samples(_pairs, reference=comparison.fn, differentiable=False)
-logical_not.samples(_anywhere, reference=np.logical_not, differentiable=False)
+sign.samples(anywhere, reference=np.sign)
+for comparison in (equal, not_equal, less, less_equal, greater, greater_equal, logical_and,
+                   logical_or, logical_xor):  # fmt: skip
+    comparison.samples(pairs, reference=comparison.fn, differentiable=False)
+logical_not.samples(anywhere, reference=np.logical_not, differentiable=False)
+
+
+def combined_masks(a, b):
+    """The operators that combine masks, which are made of float arrays here."""
+    return (a > 0) & (b > 0), (a > 0) | (b > 0), (a > 0) ^ (b > 0), ~(a > b)
+
+
+samples(
+    combined_masks,
+    pairs,
+    reference=lambda a, b: (
+        np.minimum(a > 0, b > 0), np.maximum(a > 0, b > 0), np.not_equal(a > 0, b > 0), a <= b,
+    ),
+    differentiable=False,
+)  # fmt: skip
 where.samples(
     lambda r: [
         case(r(2, 3) > 0, r(2, 3), r(2, 3)),
@@ -399,7 +420,7 @@ where.samples(
     fails=lambda: [(case(np.ones(2, bool), Tensor(np.ones(3)), 0.0), ShapeError, "where")],
 )
 samples(
-    maximum, _pairs, reference=np.maximum, fails=_mismatch,
+    maximum, pairs, reference=np.maximum, fails=mismatch,
     kinks=lambda: [
         (case(np.array([0.0]), 0.0), [np.array([0.0])]),
         (case(0.0, np.array([0.0])), [np.array([0.0])]),
@@ -407,7 +428,7 @@ samples(
     ],
 )  # fmt: skip
 samples(
-    minimum, _pairs, reference=np.minimum, fails=_mismatch,
+    minimum, pairs, reference=np.minimum, fails=mismatch,
     kinks=lambda: [
         (case(np.array([0.0]), 0.0), [np.array([0.0])]),
         (case(np.array([1.0]), np.array([1.0])), [np.array([0.5]), np.array([0.5])]),
