@@ -8,6 +8,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from tinygrad_np import one_hot
 from tinygrad_np.errors import (
     ArgumentError,
     DtypeError,
@@ -348,60 +349,3 @@ def _stratified(labels: Array, n_test: int) -> Iterator[Array]:
     whole[largest] += 1
     for label, share in zip(classes, whole, strict=True):
         yield np.flatnonzero(labels == label)[:share]
-
-
-def one_hot(
-    labels: ArrayLike, num_classes: int | None = None, dtype: DTypeLike = np.float64
-) -> Array:
-    """Encode labels as rows of the identity: ``y[..., k] = 1 if labels[...] == k else 0``.
-
-    Parameters
-    ----------
-    labels : array_like of int, any shape
-        In ``0 .. num_classes - 1``.
-    num_classes : int, optional
-        K; by default the largest label plus 1.
-    dtype : dtype
-        Of the result.
-
-    Returns
-    -------
-    ndarray ``labels.shape + (K,)``
-
-    Raises
-    ------
-    DtypeError
-        For labels that are not integers.
-    IndexingError
-        For a label outside ``0 .. num_classes - 1``, naming its position.
-    ArgumentError
-        For no labels without `num_classes`.
-
-    Examples
-    --------
-    >>> one_hot([0, 2, 1])
-    array([[1., 0., 0.],
-           [0., 0., 1.],
-           [0., 1., 0.]])
-    """
-    labels = np.asarray(labels)
-    if labels.size == 0 and num_classes is None:
-        raise ArgumentError(
-            message("one_hot", "labels, or num_classes for none", f"labels {labels.shape}")
-        )
-    if labels.size and labels.dtype.kind not in "iu":
-        raise DtypeError(
-            message("one_hot", "integer labels", f"dtype {labels.dtype}",
-                    "Use labels.astype(np.int64).")
-        )  # fmt: skip
-    k = int(labels.max()) + 1 if num_classes is None else num_classes
-    outside = (labels < 0) | (labels >= k)
-    if outside.any():
-        first = np.unravel_index(outside.argmax(), labels.shape)
-        raise IndexingError(
-            message("one_hot", f"labels in 0 .. {k - 1}",
-                    f"{labels[first]} at index {', '.join(map(str, first))}",
-                    "Number the classes from 0, or raise num_classes.")
-        )  # fmt: skip
-    rows: Array = labels[..., None] == np.arange(k)
-    return rows.astype(dtype)

@@ -1,0 +1,151 @@
+"""`History`: what `nn.fit` measured, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 80
+ROWS = 20  # of a printed table, which leaves epochs out when there are more
+
+
+class History(dict[str, list[float]]):
+    """Losses and metrics of each epoch: a dict of lists that prints as a table.
+
+    ``history["loss"][-1]`` is the last training loss. Keys are ``loss`` and the metrics' names, and
+    each with ``val_`` before it where there was validation data.
+
+    Attributes
+    ----------
+    seconds : list of float
+        The time each epoch took, validation included.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> for loss, accuracy in (2.5, 0.25), (0.3125, 0.875), (4e-5, 1.0):
+    ...     history.add({"loss": loss, "accuracy": accuracy}, seconds=0.5)
+    >>> history
+    epoch        loss    accuracy
+        1      2.5000      0.2500
+        2      0.3125      0.8750
+        3   4.000e-05      1.0000
+    3 epochs in 1.5 s
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def add(self, measured: Mapping[str, float], seconds: float) -> None:
+        """Append one epoch."""
+        for name, value in measured.items():
+            self.setdefault(name, []).append(value)
+        self.seconds.append(seconds)
+
+    def head(self, names: Iterable[str] | None = None) -> str:
+        """The first line of the table, with all columns or those named."""
+        return "epoch" + "".join(f"{name:>{_width(name)}}" for name in names or self)
+
+    def row(self, epoch: int, names: Iterable[str] | None = None) -> str:
+        """The line of an epoch, counted from 1."""
+        cells = [f"{_number(self[name][epoch - 1]):>{_width(name)}}" for name in names or self]
+        return f"{epoch:5d}" + "".join(cells)
+
+    def __str__(self) -> str:
+        n = len(self.seconds)
+        every = math.ceil(n / ROWS)
+        epochs = [epoch for epoch in range(1, n + 1) if epoch in (1, n) or epoch % every == 0]
+        blocks = [
+            "\n".join([self.head(names), *(self.row(epoch, names) for epoch in epochs)])
+            for names in self._fitting()
+        ]
+        total = f"{n} epoch{'s' * (n != 1)} in {_duration(sum(self.seconds))}"
+        return "\n".join(["\n\n".join(blocks), total]) if blocks else total
+
+    __repr__ = __str__
+
+    def _fitting(self) -> Iterator[list[str]]:
+        """The columns in groups that fit into the width, one table each."""
+        names: list[str] = []
+        for name in self:
+            if names and 5 + sum(map(_width, [*names, name])) > WIDTH:
+                yield names
+                names = []
+            names.append(name)
+        if names:
+            yield names
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Figure:
+        """Draw a panel for the loss and one for each metric, training and validation.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            Where to save it: ``.png``, ``.svg`` or ``.pdf``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib, which the extra ``plot`` brings.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(
+                'History.plot: needs matplotlib. Install it with pip install "tinygrad-np[plot]".'
+            ) from error
+        names = [name for name in self if not name.startswith("val_")]
+        columns = min(3, len(names)) or 1
+        rows = math.ceil(len(names) / columns) or 1
+        figure = Figure(figsize=(5.2 * columns, 3.6 * rows), dpi=150, layout="constrained")
+        for position, name in enumerate(names, start=1):
+            self._panel(figure.add_subplot(rows, columns, position), name)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def _panel(self, axes: Any, name: str) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        curves = {"training": self[name], "validation": self.get(f"val_{name}", [])}
+        epochs = range(1, len(self[name]) + 1)
+        marker = "o" if len(epochs) < 3 else None
+        for (label, values), colour in zip(curves.items(), ("tab:blue", "tab:orange")):
+            if values:
+                axes.plot(epochs, values, label=label, color=colour, marker=marker, linewidth=1.8)
+        drawn = curves["training"] + curves["validation"]
+        if min(drawn) > 0 and max(drawn) > 100 * min(drawn):
+            axes.set_yscale("log")
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+
+
+def _width(name: str) -> int:
+    return 2 + max(len(name), 10)
+
+
+def _number(value: float) -> str:
+    """Four decimals, or four digits where these would hide the value."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"
+
+
+def _duration(seconds: float) -> str:
+    """``0.85 ms``, ``12.3 s`` or ``3 min 20 s``."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"

@@ -1,0 +1,157 @@
+"""The fully connected layer, and what makes rows for it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+import tinygrad_np as tg
+from nn.init import Generator, Initializer, Rng, Shape, generator, initializer
+from nn.layers.activation import Activation, activation_named
+from nn.module import Module, as_operand
+from tinygrad_np.errors import ArgumentError, ShapeError, message
+
+
+class Dense(Module):
+    """Fully connected layer ``y = activation(x @ W + b)``.
+
+    With ``z = x @ W + b``: ``dz = dy * activation'(z)``, ``dW = x.T @ dz``, ``db = dz.sum(0)``,
+    ``dx = dz @ W.T``.
+
+    Parameters
+    ----------
+    *features : int
+        ``in, out``; or only ``out``, and the input size is taken from the first batch.
+    activation : str or callable, optional
+        Its name (``"relu"``) or a function of a tensor; by default none.
+    bias : bool
+        Whether there is a ``b``.
+    weights_init, bias_init : str or callable
+        The initialiser's name, or a function of (shape, rng, dtype); see `nn.init`.
+    rng : numpy.random.Generator, int or None
+        What the initial values are drawn from; by default the generator that `nn.seed` sets.
+    dtype : dtype
+        Of the parameters. Batches that are plain arrays are converted to it; those that are tensors
+        keep theirs, as in NumPy.
+
+    Attributes
+    ----------
+    W : Tensor (in, out)
+    b : Tensor (out,), or None
+
+    Raises
+    ------
+    ArgumentError
+        For sizes that are not positive whole numbers, or unknown names.
+    ShapeError
+        When called with another number of features.
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> layer = nn.Dense(3, activation="relu")
+    >>> layer
+    Dense(3, activation='relu')
+    >>> layer(np.ones((2, 4))).shape
+    (2, 3)
+    >>> layer
+    Dense(4, 3, activation='relu')
+    """
+
+    W: tg.Tensor
+    b: tg.Tensor | None
+
+    def __init__(
+        self,
+        *features: int,
+        activation: str | Activation | None = None,
+        bias: bool = True,
+        weights_init: str | Initializer = "xavier_uniform",
+        bias_init: str | Initializer = "zeros",
+        rng: Rng = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        whole = [isinstance(n, int | np.integer) and n > 0 for n in features]
+        if len(whole) not in (1, 2) or not all(whole):
+            raise ArgumentError(
+                message("Dense", "(in, out) or (out,) as whole numbers of at least 1",
+                        f"({', '.join(map(repr, features))})",
+                        "Everything else is given by keyword: activation='relu'.")
+            )  # fmt: skip
+        self.in_features = features[0] if len(features) == 2 else None
+        self.out_features = features[-1]
+        self.activation = activation_named(activation)
+        self.bias = bias
+        self.weights_init = initializer(weights_init)
+        self.bias_init = initializer(bias_init)
+        self.rng = rng
+        self.dtype = np.dtype(dtype)
+        if self.in_features is not None:
+            self._build(self.in_features)
+
+    def _build(self, in_features: int) -> None:
+        rng = generator(self.rng)
+        m, n = in_features, self.out_features
+        self.W = self._parameter("weights_init", self.weights_init, (m, n), rng)
+        self.b = self._parameter("bias_init", self.bias_init, (n,), rng) if self.bias else None
+        self.in_features = in_features
+
+    def _parameter(self, name: str, init: Initializer, shape: Shape, rng: Generator) -> tg.Tensor:
+        values = np.asarray(init(shape, rng, self.dtype))
+        if values.shape != shape:
+            raise ShapeError(message(f"{self!r}", f"{shape} from {name}", f"{values.shape}"))
+        return tg.Tensor(values, requires_grad=True, dtype=self.dtype)
+
+    @property
+    def built(self) -> bool:
+        return self.in_features is not None
+
+    def forward(self, x: Any) -> Any:
+        if not isinstance(x, tg.Tensor):
+            x = as_operand(x, self.dtype, "Dense")
+        if self.in_features is None:
+            self._build(self._features(x.shape))
+        try:
+            z = tg.matmul(x, self.W) if self.b is None else tg.linear(x, self.W, self.b)
+        except ShapeError as error:
+            raise self._explained(x) from error
+        return z if self.activation is None else self.activation(z)
+
+    def _features(self, shape: Shape) -> int:
+        if len(shape) < 2 or shape[-1] == 0:
+            raise ShapeError(message(f"{self!r}", "a first batch (N, features)", f"{shape}"))
+        return shape[-1]
+
+    def _explained(self, x: Any) -> ShapeError:
+        m = self.in_features
+        fix = "Flatten the rows first: nn.Flatten()." if math.prod(x.shape[1:]) == m else ""
+        return ShapeError(
+            message(f"{self!r} with weights {self.W.name!r}", f"x (..., {m})", f"{x.shape}", fix)
+        )
+
+    def describe(self) -> str:
+        sizes = (self.in_features, self.out_features)
+        parts = [str(n) for n in sizes if n is not None]
+        if self.activation is not None and not isinstance(self.activation, Module):
+            parts.append(f"activation={getattr(self.activation, '__name__', self.activation)!r}")
+        return ", ".join(parts if self.bias else [*parts, "bias=False"])
+
+
+class Flatten(Module):
+    """The axes of each row as one: ``(N, ...)`` becomes ``(N, features)``.
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> nn.Flatten()(np.ones((2, 3, 4))).shape
+    (2, 12)
+    """
+
+    def forward(self, x: Any) -> Any:
+        shape = np.shape(x)
+        if not shape:
+            raise ShapeError(message("Flatten", "x (N, ...)", "a scalar"))
+        return tg.reshape(x, (shape[0], math.prod(shape[1:])))

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+import nn
+from nn import init
+from tinygrad_np.errors import ArgumentError, ShapeError
+
+N, M = 300, 500
+# The variance each rule gives W (N, M), and the bound of the uniform ones.
+VARIANCES = {"xavier": 2 / (N + M), "he": 2 / N, "lecun": 1 / N}
+
+
+@pytest.mark.parametrize("rule", VARIANCES)
+def test_normal_rules_have_their_variance(rule):
+    w = getattr(init, f"{rule}_normal")((N, M), rng=0, dtype=np.float64)
+    sigma = math.sqrt(VARIANCES[rule])
+    size = N * M
+    # Five standard errors: of a mean sigma / sqrt(n), of a variance sigma^2 sqrt(2 / n).
+    assert abs(w.mean()) < 5 * sigma / math.sqrt(size)
+    assert abs(w.var() / sigma**2 - 1) < 5 * math.sqrt(2 / size)
+    # Of a normal's absolute values 68.27 % are below sigma, of a uniform's 57.7 %.
+    assert abs((abs(w) < sigma).mean() - 0.6827) < 5 * math.sqrt(0.25 / size)
+
+
+@pytest.mark.parametrize("rule", VARIANCES)
+def test_uniform_rules_have_their_variance_and_bound(rule):
+    w = getattr(init, f"{rule}_uniform")((N, M), rng=0, dtype=np.float64)
+    bound = math.sqrt(3 * VARIANCES[rule])
+    assert abs(w.mean()) < 5 * bound / math.sqrt(3 * w.size)
+    assert 0.9999 * bound < abs(w).max() < bound  # the largest of 150,000 is that near
+    assert abs(w.var() / VARIANCES[rule] - 1) < 5 * math.sqrt(0.8 / w.size)
+
+
+def test_plain_distributions():
+    w = init.uniform(-1, 3)((N, M), rng=0, dtype=np.float64)
+    assert -1 <= w.min() < -0.999
+    assert 2.999 < w.max() < 3
+    assert abs(w.mean() - 1) < 5 * math.sqrt(16 / 12 / w.size)
+    w = init.normal(std=0.5, mean=2)((N, M), rng=0, dtype=np.float64)
+    assert abs(w.mean() - 2) < 5 * 0.5 / math.sqrt(w.size)
+    assert abs(w.std() / 0.5 - 1) < 5 * math.sqrt(0.5 / w.size)
+    np.testing.assert_array_equal(init.zeros((2, 3)), np.zeros((2, 3)))
+    np.testing.assert_array_equal(init.ones((2,)), np.ones(2))
+    np.testing.assert_array_equal(init.constant(0.25)((2,)), [0.25, 0.25])
+
+
+@pytest.mark.parametrize("name", init.INITIALIZERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_name_gives_shape_and_dtype_and_follows_the_seed(name, dtype):
+    function = init.initializer(name)
+    w = function((3, 4), rng=5, dtype=dtype)
+    assert (w.shape, w.dtype) == ((3, 4), dtype)
+    np.testing.assert_array_equal(w, function((3, 4), rng=np.random.default_rng(5), dtype=dtype))
+    if name not in ("zeros", "ones"):
+        assert not np.array_equal(w, function((3, 4), rng=6, dtype=dtype))
+
+
+def test_a_seed_means_the_same_network_in_every_dtype():
+    double = init.he_normal((30, 40), rng=1, dtype=np.float64)
+    np.testing.assert_array_equal(init.he_normal((30, 40), rng=1), double.astype(np.float32))
+
+
+def test_fans():
+    assert init.fans((3, 5)) == (3, 5)
+    assert init.fans((8, 3, 5, 7)) == (3 * 35, 8 * 35)  # (out, in, height, width)
+
+
+def test_a_bias_has_no_fan_in():
+    text = "expected a shape (in, out) or (out, in, ...) to tell the fan-in, got (3,). For a bias"
+    with pytest.raises(ShapeError, match=re.escape(text)):
+        nn.Dense(2, 3, bias_init="he_normal")
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("he-normal", "got 'he-normal'. Did you mean 'he_normal'"),
+        ("xavier", "Did you mean 'xavier_normal' or 'xavier_uniform'?"),
+        (0.1, "init: expected a callable or one of xavier_normal, xavier_uniform, he_normal"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_near_ones(given, text):
+    with pytest.raises(ArgumentError, match=re.escape(text)):
+        nn.Dense(2, 3, weights_init=given)
+
+
+def test_layers_use_what_they_are_given():
+    count = lambda shape, rng, dtype: [1, 2, 3]
+    layer = nn.Dense(2, 3, weights_init=init.constant(2), bias_init=count)
+    np.testing.assert_array_equal(layer.W.data, np.full((2, 3), 2))
+    np.testing.assert_array_equal(layer.b.data, [1, 2, 3])
+    assert layer.b.dtype == np.float32
+    with pytest.raises(ShapeError, match=r"^Dense\(2, 3\): expected \(2, 3\) from weights_init, "):
+        nn.Dense(2, 3, weights_init=lambda shape, rng, dtype: np.ones(shape[::-1]))
+
+
+# --- the one generator ---
+
+
+def test_seed_fixes_all_layers():
+    def network():
+        nn.seed(4)
+        return nn.Sequential(nn.Dense(2, 3), nn.Dense(3, 3)).state_dict()
+
+    first, second = network(), network()
+    np.testing.assert_array_equal(first["0.W"], second["0.W"])
+    np.testing.assert_array_equal(first["1.W"], second["1.W"])
+    nn.seed(5)
+    assert not np.array_equal(first["0.W"], nn.Dense(2, 3).W.data)
+
+
+def test_layers_of_one_seed_differ_from_each_other():
+    nn.seed(0)
+    assert not np.array_equal(nn.Dense(3, 3).W.data, nn.Dense(3, 3).W.data)
+    rng = np.random.default_rng(0)
+    assert not np.array_equal(nn.Dense(3, 3, rng=rng).W.data, nn.Dense(3, 3, rng=rng).W.data)
+
+
+def test_weights_and_bias_of_one_seed_are_not_the_same_numbers():
+    normal = init.normal()
+    layer = nn.Dense(1, 4, weights_init=normal, bias_init=normal, rng=0)
+    assert not np.array_equal(layer.W.data[0], layer.b.data)
+
+
+def test_a_generator_of_ones_own_leaves_the_common_one_alone():
+    nn.seed(0)
+    expected = nn.Dense(2, 3).W.data
+    nn.seed(0)
+    nn.Dense(9, 9, rng=1)
+    np.testing.assert_array_equal(nn.Dense(2, 3).W.data, expected)
+
+
+def test_without_a_seed_runs_differ(monkeypatch):
+    weights = []
+    for _ in range(2):
+        monkeypatch.setattr(init, "_generator", None)  # as when nn is imported
+        weights.append(nn.Dense(3, 3).W.data)
+    assert not np.array_equal(*weights)
