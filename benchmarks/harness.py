@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contenders import NotInstalledError, build
+from benchmarks.contenders import SkippedError, build
 from benchmarks.workloads import Floats, Workload
 
 REFERENCE = "numpy"
@@ -85,8 +85,8 @@ def run(
     for name in [REFERENCE, *(n for n in names if n != REFERENCE)]:
         try:
             contenders[name] = build(name, workload)
-        except NotInstalledError as missing:
-            print(missing)
+        except SkippedError as skipped:
+            print(skipped)
     batches = {
         name: cycle([contender.batch(x, t) for x, t in workload.batches])
         for name, contender in contenders.items()

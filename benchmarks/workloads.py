@@ -67,6 +67,29 @@ class Chain(Workload):
     cycles: int = 2500
 
 
+@dataclass(frozen=True)
+class LeNet(Workload):
+    """LeNet-5 as it is taught today: softmax cross-entropy of integer labels, mean over the batch.
+
+    Convolution (padding 2), ReLU, 2x2 max pooling, convolution, ReLU, pooling, then dense layers
+    with ReLU between them; ``initial = [W1, b1, ...]``, convolutions (out, in, 5, 5), dense layers
+    (in, out). Pictures are (N, 1, 28, 28).
+    """
+
+
+@dataclass(frozen=True)
+class Block(Workload):
+    """A pre-norm transformer block; mean squared error, over all elements, of its output.
+
+    ``h = x + attention(norm(x)) @ Wo + bo``, then ``h + gelu(norm(h) @ W1 + b1) @ W2 + b2``, with
+    the tanh form of GELU; ``initial = [g1, a1, Wq, Wk, Wv, Wo, bo, g2, a2, W1, b1, W2, b2]`` where
+    g and a are scale and shift of the layer norms. Queries, keys and values have no bias: the
+    gradient of a bias of the keys is 0, and nothing but rounding could be compared.
+    """
+
+    heads: int = 4
+
+
 def dense_layers(rng: np.random.Generator, *sizes: int) -> list[Floats]:
     """He's normal weights and small biases (not 0, which would put dead units on ReLU's kink)."""
     parameters = []
@@ -155,6 +178,37 @@ def w6() -> Chain:
     )  # fmt: skip
 
 
+def w7() -> LeNet:
+    rng = np.random.default_rng(7)
+    convolutions: list[Floats] = []
+    for shape in (6, 1, 5, 5), (16, 6, 5, 5):
+        scale = np.float32(np.sqrt(2 / np.prod(shape[1:])))
+        convolutions.append(scale * rng.standard_normal(shape, dtype=np.float32))
+        convolutions.append(np.float32(0.1) * rng.standard_normal(shape[0], dtype=np.float32))
+    return LeNet(
+        "LeNet-5 on 1x28x28, softmax cross-entropy, batch 64, SGD with momentum",
+        convolutions + dense_layers(rng, 400, 120, 84, 10),
+        [(x.reshape(-1, 1, 28, 28), t) for x, t in images(rng, 16, 784, 64)],
+        SGD(lr=0.01, momentum=0.9), steps=20,
+    )  # fmt: skip
+
+
+def w8() -> Block:
+    rng = np.random.default_rng(8)
+    width, inner = 64, 256
+    norm = [np.ones(width, np.float32), np.zeros(width, np.float32)]
+    attention = dense_layers(rng, *[width] * 4)[::2]
+    x = rng.standard_normal((8, 16, 64, width), dtype=np.float32)
+    mix = rng.standard_normal((width, width), dtype=np.float32) / np.float32(np.sqrt(width))
+    t = np.roll(x, 1, axis=2) @ mix
+    return Block(
+        "pre-norm block, d 64, 4 heads, T 64, MLP 4x GELU, batch 16, squared error, SGD",
+        [*norm, *attention, *dense_layers(rng, width, width), *[p.copy() for p in norm],
+         *dense_layers(rng, width, inner, width)],
+        list(zip(x, t, strict=True)), SGD(lr=0.1, momentum=0.9), steps=12,
+    )  # fmt: skip
+
+
 WORKLOADS: dict[str, Callable[[], Workload]] = {
-    "W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6,
+    "W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7, "W8": w8,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from benchmarks.contenders import CONTENDERS, NotInstalledError, build, numpy_pl
 from benchmarks.workloads import SGD, WORKLOADS, Chain, Network
 
 PEERS = ["pytorch", "mygrad", "autograd"]
+ABSENT = {("numpy-tuned", "W7"), ("numpy-tuned", "W8"), ("autograd", "W7")}
 ROOT = Path(__file__).parents[1]
 
 
@@ -21,8 +23,10 @@ def tiny(name):
     return replace(workload, cycles=40) if isinstance(workload, Chain) else workload
 
 
-@pytest.mark.parametrize("contender", [name for name in CONTENDERS if name != "numpy"])
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize(
+    ("contender", "workload"),
+    [pair for pair in product(CONTENDERS, WORKLOADS) if pair[0] != "numpy" and pair not in ABSENT],
+)
 def test_contenders_train_alike(workload, contender):
     if contender in PEERS:
         pytest.importorskip(CONTENDERS[contender][1])
@@ -81,6 +85,14 @@ def test_a_wrong_contender_is_caught(monkeypatch, wrong, what):
 def test_a_loss_that_is_nan_is_caught():
     with pytest.raises(harness.DisagreementError, match="by nan"):
         harness.check("numpy-tuned", "the loss", float("nan"))
+
+
+@pytest.mark.parametrize(("contender", "workload"), sorted(ABSENT))
+def test_who_cannot_take_part_is_named_and_skipped(contender, workload, capsys):
+    if contender in PEERS:
+        pytest.importorskip(CONTENDERS[contender][1])
+    assert list(harness.run(tiny(workload), [contender], rounds=0, steps=1)) == ["numpy"]
+    assert capsys.readouterr().out.startswith(f"{contender}: skipped, it has no ")
 
 
 def test_a_missing_package_is_named_and_skipped(monkeypatch, capsys):

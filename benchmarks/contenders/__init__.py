@@ -1,4 +1,4 @@
-"""The contenders: a file each, with a class ``Network`` and a class ``Chain``."""
+"""The contenders: a file each, with a class for each kind of workload that it can do."""
 
 from abc import ABC, abstractmethod
 from importlib import import_module
@@ -39,7 +39,11 @@ CONTENDERS = {
 }
 
 
-class NotInstalledError(Exception):
+class SkippedError(Exception):
+    """A contender cannot take part."""
+
+
+class NotInstalledError(SkippedError):
     """The package a contender needs is not there."""
 
 
@@ -50,6 +54,8 @@ def build(name: str, workload: Workload) -> Contender:
     ------
     NotInstalledError
         When its package is missing; an error inside an installed package is not hidden.
+    SkippedError
+        When it has no class for this kind of workload.
     """
     module, package = CONTENDERS[name]
     try:
@@ -58,5 +64,8 @@ def build(name: str, workload: Workload) -> Contender:
         if error.name != package:
             raise
         raise NotInstalledError(f"{name}: skipped, {package} is not installed") from error
-    contender: Contender = getattr(classes, type(workload).__name__)(workload)
+    kind = type(workload).__name__
+    if not hasattr(classes, kind):
+        raise SkippedError(f"{name}: skipped, it has no {kind}")
+    contender: Contender = getattr(classes, kind)(workload)
     return contender

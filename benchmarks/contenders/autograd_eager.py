@@ -59,3 +59,34 @@ class Chain(Trained):
             x = np.tanh(x)
             x = np.maximum(x, 0)
         return np.mean((x - t) ** 2)
+
+
+def layer_norm(x: Any, g: Any, a: Any) -> Any:
+    d = x - np.mean(x, axis=1, keepdims=True)
+    return d / np.sqrt(np.mean(d**2, axis=1, keepdims=True) + 1e-5) * g + a
+
+
+class Block(Trained):
+    """There is no LeNet: its only convolution (`autograd.scipy.signal`) is no training matter."""
+
+    def __init__(self, workload: workloads.Block) -> None:
+        super().__init__(workload)
+        self.heads = workload.heads
+
+    def loss(self, weights: Any, x: Any, t: Any) -> Any:
+        g1, a1, Wq, Wk, Wv, Wo, bo, g2, a2, W1, b1, W2, b2 = weights
+        N, T, d = x.shape
+        x, t = x.reshape(N * T, d), t.reshape(N * T, d)
+        u = layer_norm(x, g1, a1)
+        q, k, v = (
+            np.transpose(np.reshape(np.dot(u, W), (N, T, self.heads, -1)), (0, 2, 1, 3))
+            for W in (Wq, Wk, Wv)
+        )
+        s = np.matmul(q, np.swapaxes(k, 2, 3)) * (d // self.heads) ** -0.5
+        e = np.exp(s - np.max(s, axis=-1, keepdims=True))
+        y = np.matmul(e / np.sum(e, axis=-1, keepdims=True), v)
+        x = x + np.dot(np.reshape(np.transpose(y, (0, 2, 1, 3)), (N * T, d)), Wo) + bo
+        z = np.dot(layer_norm(x, g2, a2), W1) + b1
+        gate = np.tanh(float(np.sqrt(2 / np.pi)) * (z + 0.044715 * z * z * z))
+        y = x + np.dot(0.5 * z * (1 + gate), W2) + b2
+        return np.mean((y - t) ** 2)
