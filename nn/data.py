@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tinygrad_np import one_hot
 from tinygrad_np.errors import (
     ArgumentError,
     DtypeError,
-    IndexingError,
     NonFiniteError,
     ShapeError,
     message,

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first: a room may import from those before it and from its own.
 ROOMS = [
     "errors", "core", "tree", "backward", "ops", "inplace", "operators", "debug", "transforms",
-    "drawing", "program", "derive", "check",
+    "drawing", "program", "derivation", "check",
 ]  # fmt: skip
 
 

@@ -17,7 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .core import Node, Primitive, Tensor, current_audit, handle, ndarray, number, parameter_names, plain
+from .core import (
+    ONE,
+    Node,
+    Primitive,
+    Tensor,
+    current_audit,
+    handle,
+    ndarray,
+    parameter_names,
+    plain,
+)
 from .errors import DtypeError, GradientError, ShapeError, TensorError, message
 
 by_order = attrgetter("order")
@@ -147,14 +157,16 @@ def _seed(output: Tensor, cotangent: Any, recorded: bool = False) -> Any:
                         f"{node.label} of shape {value.shape}",
                         "Reduce it (.sum() or .mean()), or give a cotangent of its shape.")
             )  # fmt: skip
-        one = number(1, value.dtype)
+        one = ONE[value.dtype]
         if not recorded:
             return one if value.ndim == 0 else one.reshape(value.shape)
         cotangent = one.reshape(value.shape)
     given = np.asarray(plain(cotangent))
     if given.shape != value.shape:
         raise ShapeError(
-            message("backward", f"a cotangent of the output's shape {value.shape}", f"{given.shape}")
+            message(
+                "backward", f"a cotangent of the output's shape {value.shape}", f"{given.shape}"
+            )
         )
     if not recorded:
         return given.astype(value.dtype, copy=False)
@@ -195,7 +207,7 @@ def sweep(
     With ``wanted`` only the paths to those nodes are followed; with ``partial`` each of them counts
     as a variable of its own, also where it was computed from another.
     """
-    nodes = reach(outputs, wanted if partial and wanted else ())
+    nodes: list[Any] = reach(outputs, wanted if partial and wanted else ())
     useful = None if wanted is None else _between(nodes, wanted)
     targets = frozenset(wanted or ())
     pending: dict[Node, Any] = {}
@@ -363,7 +375,9 @@ def _explained(node: Node, g: Any, error: Exception) -> Exception:
                     "an array of the argument's shape", str(error))
         )  # fmt: skip
     if not isinstance(error, TensorError):
-        error.add_note(f"in the backward step (VJP or hook) of {primitive.name}, given a cotangent of shape {g.shape}")
+        error.add_note(
+            f"in the backward step (VJP or hook) of {primitive.name}, given a cotangent of shape {g.shape}"
+        )
     return error
 
 

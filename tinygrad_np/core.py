@@ -123,7 +123,8 @@ class Mode:
     audit: Any = None
 
 
-_mode: ContextVar[Mode] = ContextVar("mode", default=Mode())
+_usual = Mode()
+_mode: ContextVar[Mode] = ContextVar("mode", default=_usual)
 # How many modes are on in all threads together. While there is none, which is nearly always, an
 # operation reads this one global instead of the context variable.
 _active = 0
@@ -568,6 +569,14 @@ class Primitive:
         Whether the result shares memory with the first argument, as in NumPy.
     """
 
+    # Python looks `__call__` up on the class and finds this slot: a primitive is called by way of
+    # the function stored in it, at half the cost of a method that hands its arguments on.
+    __slots__ = ("__call__", "__dict__")
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **params: Any) -> Any: ...
+
     def __init__(
         self,
         fn: Callable[..., Any],
@@ -599,7 +608,7 @@ class Primitive:
         self.twins: dict[str, Formula] = {}
         self.flows: tuple[bool, ...] = (False,) * len(arguments)
         self.pull: Pull = _unset
-        self._apply: Callable[..., Any] | None = None
+        self._reset()
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}({', '.join((*self.arguments, *self.parameters))})>"
@@ -607,23 +616,31 @@ class Primitive:
     def __reduce__(self) -> tuple[Any, ...]:
         return _registered, (self.name, self.arguments, self.parameters)
 
-    def __call__(self, *args: Any, **params: Any) -> Any:
-        if params:
-            rest = self.arguments[len(args) :]
-            args += tuple([params.pop(name) for name in rest if name in params])
-        return (self._apply or self.apply)(*args, **params)
+    def _reset(self) -> None:
+        """Have the recording function and the backward step written when they are first needed.
+
+        Compiling all of them would take most of the time of the import.
+        """
+
+        def first_call(*args: Any, **params: Any) -> Any:
+            return self.apply(*args, **params)
+
+        def first_pull(node: Node, g: Any, pending: dict[Node, Any], engine: Any) -> None:
+            self.pull = _pull(self)
+            self.pull(node, g, pending, engine)
+
+        self._applied = False
+        object.__setattr__(self, "__call__", first_call)
+        if self.formulas:
+            self.pull = first_pull
 
     @property
     def apply(self) -> Callable[..., Any]:
-        """The recording function itself: the same call, without the way through the object."""
-        if self._apply is None:
-            self._apply = _apply(self)
-        return self._apply
-
-    def _first_pull(self, node: Node, g: Any, pending: dict[Node, Any], engine: Any) -> None:
-        """Write the backward step when it is first needed: compiling them all would slow the import."""
-        self.pull = _pull(self)
-        self.pull(node, g, pending, engine)
+        """The recording function itself."""
+        if not self._applied:
+            object.__setattr__(self, "__call__", _apply(self))
+            self._applied = True
+        return self.__call__
 
     def vjp(self, **formulas: Formula) -> Self:
         """Set the VJP of each argument: the formula that takes ``g`` to that argument's cotangent.
@@ -642,7 +659,7 @@ class Primitive:
         self.flows = tuple([argument in self.formulas for argument in self.arguments])
         for formula in self.formulas.values():
             list(_sources(self, formula))  # refuses an unknown parameter name
-        self.pull, self._apply = self._first_pull, None
+        self._reset()
         return self
 
     @property
@@ -667,7 +684,7 @@ class Primitive:
         the test matrix holds each twin equal to its formula.
         """
         self.twins |= twins
-        self.pull = self._first_pull
+        self._reset()
         return self
 
     def samples(self, build: Callable[..., list[Case]], **checks: Any) -> Self:
@@ -728,12 +745,12 @@ def _registered(name: str, arguments: tuple[str, ...], parameters: tuple[str, ..
     for known in REGISTRY:
         if (known.name, known.arguments, known.parameters) == (name, arguments, parameters):
             return known
-    raise ArgumentError(f"unpickle: no primitive {name!r} is defined here; import what defines it first.")
+    raise ArgumentError(
+        f"unpickle: no primitive {name!r} is defined here; import what defines it first."
+    )
 
 
-def link_view(
-    primitive: Primitive, result: Tensor, base: Tensor, params: dict[str, Any]
-) -> None:
+def link_view(primitive: Primitive, result: Tensor, base: Tensor, params: dict[str, Any]) -> None:
     """Let a result that shares memory with its argument, and the argument, know of each other.
 
     `inplace` needs it to keep views right; the argument holds its views weakly.
@@ -758,18 +775,31 @@ def constant(primitive: Primitive, arg: Any) -> Node:
     value = asarray(arg)
     if value.dtype.kind not in "fiubc":
         raise DtypeError(
-            message(primitive.name, "tensors, arrays or numbers", f"{type(arg).__name__}: {arg!r:.60}")
+            message(
+                primitive.name, "tensors, arrays or numbers", f"{type(arg).__name__}: {arg!r:.60}"
+            )
         )
     return Node(value)
 
 
-@cache
-def number(value: float, dtype: np.dtype[Any]) -> Any:
-    """A number as a ready-made array: on small arrays NumPy takes longer to convert a Python number
-    than to compute with it."""
-    ready = np.array(value, dtype)
-    ready.flags.writeable = False
-    return ready
+class Ready(dict["np.dtype[Any]", Any]):
+    """One number as a ready-made array of each dtype: ``ONE[x.dtype]``.
+
+    On small arrays NumPy takes longer to convert a Python number than to compute with it.
+    """
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __missing__(self, dtype: np.dtype[Any]) -> Any:
+        ready = np.array(self.value, dtype)
+        ready.flags.writeable = False
+        self[dtype] = ready
+        return ready
+
+
+ZERO: Final = Ready(0)
+ONE: Final = Ready(1)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -778,25 +808,25 @@ def number(value: float, dtype: np.dtype[Any]) -> Any:
 # --------------------------------------------------------------------------------------------------
 
 _APPLY = """
-def make(primitive, fn, general):
+def make(_primitive, _fn, _general):
     def apply({signature}):
         if _active or {no_tensor}:
-            return general({call})
+            return _general({call})
         {nodes}
         try:
-            y = fn({values})
-        except NumPyError as error:
-            raise explained(primitive, error, ({arrays},), {params}) from error
+            _y = _fn({values})
+        except NumPyError as _error:
+            raise explained(_primitive, _error, ({arrays},), {params}) from _error
         {unpack}
-        if type(y) is not ndarray:
-            y = asarray(y)
-        result = new_tensor(Tensor)
+        if type(_y) is not ndarray:
+            _y = asarray(_y)
+        _result = new_tensor(Tensor)
         if {needs}:
-            result.node = Node(y, True, primitive, ({inputs},), {recorded}, {saved})
+            _result.node = Node(_y, True, _primitive, ({inputs},), {recorded}, {saved})
         else:
-            result.node = Node(y)
+            _result.node = Node(_y)
         {link}
-        return result
+        return _result
     return apply
 """
 
@@ -805,10 +835,9 @@ def _apply(primitive: Primitive) -> Callable[..., Any]:
     """The function that computes and records one primitive, with nothing in it that it can do without."""
     if primitive.variadic:
         return primitive.general
-    # Numbered names, so that primitives of one form share the compiled code.
-    arguments = [f"a{k}" for k in range(len(primitive.arguments))]
-    nodes = [f"n{k}" for k in range(len(primitive.arguments))]
-    saved = [f"r{k}" for k in range(len(primitive.residuals))]
+    arguments = primitive.arguments
+    nodes = [f"_n{k}" for k in range(len(arguments))]
+    saved = [f"_r{k}" for k in range(len(primitive.residuals))]
     parameters, fn = primitive.parameters, primitive.fn
     passed = [f"{p}={p}" for p in parameters]
     params = "{" + ", ".join(f"{p!r}: {p}" for p in parameters) + "}"
@@ -819,25 +848,26 @@ def _apply(primitive: Primitive) -> Callable[..., Any]:
         no_tensor=" and ".join(f"type({a}) is not Tensor" for a in arguments),
         nodes="\n        ".join(
             f"{n} = {a}.node if type({a}) is Tensor else "
-            f"Node({a}) if type({a}) is ndarray else constant(primitive, {a})"
+            f"Node({a}) if type({a}) is ndarray else constant(_primitive, {a})"
             for a, n in zip(arguments, nodes)
         ),
         values=", ".join([*(f"{n}.value" for n in nodes), *passed]),
         arrays=", ".join(f"{n}.value" for n in nodes),
         params=params,
-        unpack=f"y, {', '.join(saved)} = y" if saved else "",
-        needs=" or ".join(f"{n}.needs" for n, flows in zip(nodes, primitive.flows) if flows) or "False",
+        unpack=f"_y, {', '.join(saved)} = _y" if saved else "",
+        needs=" or ".join(f"{n}.needs" for n, flows in zip(nodes, primitive.flows) if flows)
+        or "False",
         inputs=", ".join(nodes),
         recorded=params if parameters else "None",
         saved=kept if saved else "None",
-        link=f"link_view(primitive, result, a0, {params})" if primitive.view else "",
+        link=f"link_view(_primitive, _result, {arguments[0]}, {params})" if primitive.view else "",
     )
     made: dict[str, Any] = {}
     exec(_compiled(source), globals(), made)
     apply: Any = made["make"](primitive, fn, primitive.general)
     apply.__defaults__ = getattr(fn, "__defaults__", None)
     apply.__kwdefaults__ = getattr(fn, "__kwdefaults__", None)
-    return apply  # type: ignore[no-any-return]
+    return apply
 
 
 def _unset(node: Node, g: Any, pending: dict[Node, Any], engine: Any) -> None:
@@ -888,7 +918,7 @@ def _pull(primitive: Primitive) -> Pull:
         edges.append(template.format(position=position, value=value))
     source = f"def pull(node, g, pending, engine):\n    inputs = node.inputs\n{''.join(edges)}"
     exec(_compiled(source), formulas)
-    return formulas["pull"]  # type: ignore[no-any-return]
+    return formulas["pull"]
 
 
 def _returns_g(formula: Formula) -> bool:
@@ -993,7 +1023,8 @@ def primitive(
     name = name or fn.__name__
     if isinstance(fn, np.ufunc):
         fields = (field for _, field, _, _ in Formatter().parse(str(expr)) if field)
-        arguments, parameters = tuple(dict.fromkeys(fields)), ()
+        arguments: tuple[str, ...] = tuple(dict.fromkeys(fields))
+        parameters: tuple[str, ...] = ()
     else:
         code = fn.__code__
         arguments = code.co_varnames[: code.co_argcount]
@@ -1015,9 +1046,7 @@ def explained(
     """NumPy's error as one of ours, which names the operation, the arguments and their shapes."""
     if isinstance(error, TensorError):
         return error
-    names = (
-        [f"xs[{i}]" for i in range(len(values))] if primitive.variadic else primitive.arguments
-    )
+    names = [f"xs[{i}]" for i in range(len(values))] if primitive.variadic else primitive.arguments
     got = ", ".join(f"{name} {_kind(value)}" for name, value in zip(names, values))
     extra = "".join(f", {k}={v!r:.40}" for k, v in params.items() if v is not None)
     hint = primitive.hint(*values, **params) if primitive.hint else broadcasting_hint(*values)
@@ -1039,7 +1068,9 @@ def explained(
 
 def _kind(value: Any) -> str:
     if isinstance(value, ndarray):
-        return f"of shape {value.shape}" + (f" ({value.dtype})" if value.dtype.kind not in "f" else "")
+        return f"of shape {value.shape}" + (
+            f" ({value.dtype})" if value.dtype.kind not in "f" else ""
+        )
     return f"= {value!r:.40}"
 
 

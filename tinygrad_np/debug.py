@@ -155,7 +155,11 @@ def _is_ours(module: str) -> bool:
 
 
 def _checksum(value: Any) -> int | None:
-    return zlib.crc32(np.ascontiguousarray(value).view(np.uint8)) if isinstance(value, ndarray) else None
+    return (
+        zlib.crc32(np.ascontiguousarray(value).view(np.uint8).data)
+        if isinstance(value, ndarray)
+        else None
+    )
 
 
 def _first_non_finite(value: Any) -> tuple[int, ...] | None:
@@ -175,7 +179,8 @@ def _why(node: Node, value: Any, index: tuple[int, ...], which: str, line: str) 
     at = f" at index {index}" if index else ""
     count = int(np.sum(~np.isfinite(value)))
     more = f" (and {count - 1} more)" if count > 1 else ""
-    return f"{name} in the {which} gave {np.asarray(value)[index]}{at}{more}: {_reason(node, value, index)}. {line}"
+    reason = _reason(node, value, index)
+    return f"{name} in the {which} gave {np.asarray(value)[index]}{at}{more}: {reason}. {line}"
 
 
 def _reason(node: Node, value: Any, index: tuple[int, ...]) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .core import Node, Primitive, Tensor, case, current_mode, plain, primitive, samples, tick
+from .core import Node, Tensor, case, current_mode, plain, primitive, samples, tick
 from .errors import ArgumentError, DtypeError, GradientError, IndexingError, ShapeError, message
 from .ops.arithmetic import add, astype, divide, multiply, power, subtract
 from .ops.index import index_text, is_basic, plain_index
 from .ops.linalg import matmul
-from .ops.shape import broadcast_to, reshape
+from .ops.shape import reshape
 
 
 def _written(x: Any, index: Any, value: Any) -> Any:
@@ -98,8 +98,8 @@ def _write_into_parameter(x: Tensor, operation: str, change: Callable[[Any], Any
     """A write into a leaf that requires a gradient: only while nothing is recorded."""
     if current_mode().recording:
         raise GradientError(
-            f"{operation}: {x.node.label} requires a gradient, and a recorded write "
-            "would make it a result instead of a leaf. Write under `with tg.no_grad():`, or into a copy (x = x + 0)."
+            f"{operation}: {x.node.label} requires a gradient, and a recorded write would make it a "
+            "result instead of a leaf. Write under `with tg.no_grad():`, or into a copy (x = x + 0)."
         )
     change(x.data)
     x.node.order = tick()
@@ -133,7 +133,9 @@ def assign(x: Tensor, new: Tensor) -> None:
         )
     if _is_parameter(base):
         _write_into_parameter(
-            base, "write into a view", lambda array: array.flat.__setitem__(places.ravel(), new.data.ravel())
+            base,
+            "write into a view",
+            lambda array: array.flat.__setitem__(places.ravel(), new.data.ravel()),
         )
         _refresh(base)
         return

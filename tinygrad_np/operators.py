@@ -16,7 +16,17 @@ from . import backward, inplace
 from .core import Primitive, Tensor, plain
 from .errors import DtypeError, NoDerivativeError, ShapeError, message
 from .ops import (
-    activation, arithmetic, decompositions, elementwise, index, linalg, products, rearrange, reduce, shape, sort,
+    activation,
+    arithmetic,
+    decompositions,
+    elementwise,
+    index,
+    linalg,
+    products,
+    rearrange,
+    reduce,
+    shape,
+    sort,
 )  # fmt: skip
 
 Operation = Callable[..., Any]
@@ -119,7 +129,9 @@ UFUNCS: dict[np.ufunc, Operation] = {
     np.matmul: linalg.matmul,
     np.vecdot: products.vecdot,
     **{  # since NumPy 2.2
-        getattr(np, f.__name__): f for f in (products.matvec, products.vecmat) if hasattr(np, f.__name__)
+        getattr(np, f.__name__): f
+        for f in (products.matvec, products.vecmat)
+        if hasattr(np, f.__name__)
     },
     np.exp: arithmetic.exp,
     np.log: arithmetic.log,
@@ -176,6 +188,9 @@ UFUNCS: dict[np.ufunc, Operation] = {
     np.floor_divide: elementwise.floor_divide,
     np.remainder: elementwise.remainder,
     np.fmod: elementwise.fmod,
+    np.fmax: elementwise.fmax,
+    np.fmin: elementwise.fmin,
+    np.fabs: elementwise.fabs,
     np.copysign: elementwise.copysign,
     np.heaviside: elementwise.heaviside,
     np.degrees: elementwise.rad2deg,
@@ -325,7 +340,9 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **kwar
         return ACCUMULATE[ufunc](*inputs, **{"axis": 0} | kwargs)
     if method == "outer" and ufunc in UFUNCS and not kwargs:
         a, b = inputs
-        return UFUNCS[ufunc](np.expand_dims(a, tuple(range(np.ndim(a), np.ndim(a) + np.ndim(b)))), b)
+        return UFUNCS[ufunc](
+            np.expand_dims(a, tuple(range(np.ndim(a), np.ndim(a) + np.ndim(b)))), b
+        )
     spelled = name if method == "__call__" else f"{name}.{method}"
     raise _no_derivative(spelled + (f" with {', '.join(kwargs)}" if kwargs else ""))
 
@@ -383,7 +400,9 @@ def iterate(self: Tensor) -> Any:
 def truth(self: Tensor) -> bool:
     if self.size != 1:
         raise ShapeError(
-            message("bool", "a tensor of one element", f"shape {self.shape}", "Use .any() or .all().")
+            message(
+                "bool", "a tensor of one element", f"shape {self.shape}", "Use .any() or .all()."
+            )
         )
     return bool(self.data)
 

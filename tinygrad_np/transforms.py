@@ -15,8 +15,9 @@ import numpy as np
 
 from . import tree
 from .backward import gradients, reach, sweep
-from .core import Node, Primitive, Tensor, case, handle, mode, plain, primitive, tick
+from .core import Node, Tensor, case, handle, mode, plain, primitive, samples, tick
 from .errors import DtypeError, GradientError, IndexingError, ShapeError, message
+from .ops.shape import reshape, stack
 
 Function = Callable[..., Any]
 
@@ -48,7 +49,9 @@ class Trace:
         self.name = name
         for k in argnums:
             if not -len(args) <= k < len(args):
-                raise IndexingError(message(name, f"argnums within the {len(args)} arguments", str(k)))
+                raise IndexingError(
+                    message(name, f"argnums within the {len(args)} arguments", str(k))
+                )
         self.given = [args[k] for k in argnums]
         self.variables = [tree.rebuild(g, functools.partial(_variable, name)) for g in self.given]
         call = list(args)
@@ -70,7 +73,9 @@ class Trace:
     def scalar(self) -> Tensor:
         """The output, which has to be one number."""
         if type(self.output) is not Tensor:
-            shape = np.shape(self.output) if not isinstance(self.output, tuple | list | dict) else None
+            shape = (
+                np.shape(self.output) if not isinstance(self.output, tuple | list | dict) else None
+            )
             if shape == ():
                 return Tensor(self.output)
         if type(self.output) is not Tensor or self.output.size != 1:
@@ -267,11 +272,15 @@ def jvp(f: Function, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     vs = tree.leaves(list(tangents))
     for v, x in zip(vs, trace.flat):
         if np.shape(plain(v)) != x.shape:
-            raise ShapeError(message("jvp", f"a tangent of shape {x.shape}", f"{np.shape(plain(v))}"))
+            raise ShapeError(
+                message("jvp", f"a tangent of shape {x.shape}", f"{np.shape(plain(v))}")
+            )
     if len(vs) != len(trace.flat):
         raise ShapeError(message("jvp", f"{len(trace.flat)} tangents", str(len(vs))))
     outputs = tree.leaves(trace.output)
-    seeds = [Tensor(np.zeros(np.shape(plain(y))), requires_grad=True, dtype=_float(y)) for y in outputs]
+    seeds = [
+        Tensor(np.zeros(np.shape(plain(y))), requires_grad=True, dtype=_float(y)) for y in outputs
+    ]
     pulled = trace.pull(outputs, seeds, record=True)
     terms = [(p * v).sum() for p, v in zip(pulled, vs) if p.requires_grad]
     plain_args = not any(type(g) is Tensor for g in tree.leaves([list(args), list(tangents)]))
@@ -340,8 +349,7 @@ def _stacked(rows: list[Tensor], shape: tuple[int, ...], dtype: Any) -> Tensor:
     """Gradients as one tensor of the given shape."""
     if not rows:
         return Tensor(np.zeros(shape, dtype))
-    joined: Tensor = np.stack(rows)  # type: ignore[call-overload]  # NumPy's stubs know no Tensor
-    return joined.reshape(shape)
+    return reshape(stack(rows), shape)
 
 
 def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
@@ -400,7 +408,9 @@ def hvp(f: Function, args: Any, vectors: Any) -> Any:
             raise ShapeError(message("hvp", f"{len(parts)} vectors", str(len(vs))))
         for part, v in zip(parts, vs):
             if part.shape != np.shape(plain(v)):
-                raise ShapeError(message("hvp", f"a vector of shape {part.shape}", f"{np.shape(plain(v))}"))
+                raise ShapeError(
+                    message("hvp", f"a vector of shape {part.shape}", f"{np.shape(plain(v))}")
+                )
         return sum((part * v).sum() for part, v in zip(parts, vs))
 
     return grad(slope, numbers)(*args)
@@ -442,25 +452,64 @@ def checkpoint(f: Function) -> Function:
     def run(*args: Any, **kwargs: Any) -> Any:
         start = tick()
         y = f(*args, **kwargs)
+        if isinstance(y, np.ndarray):
+            return y
         if type(y) is not Tensor:
-            raise DtypeError(message("checkpoint", "a function that returns one Tensor", type(y).__name__))
+            raise DtypeError(
+                message("checkpoint", "a function that returns one Tensor", type(y).__name__)
+            )
         if not y.requires_grad:
             return y
         used = _used_since(start, y.node)
-        value = y.data
-
-        def recomputed() -> Tensor:
-            again: Tensor = f(*args, **kwargs)
-            if not np.array_equal(again.data, value, equal_nan=True):
-                raise GradientError(
-                    "checkpoint: computing again in the backward pass gave another result. Does the "
-                    "function draw random numbers, or was a tensor changed since?"
-                )
-            return again
-
-        return _segment(recomputed, used, value)(*[handle(node) for node in used])
+        segment = Segment(lambda: f(*args, **kwargs), used, y.data)
+        return checkpointed(*[handle(node) for node in used], segment=segment)
 
     return run
+
+
+class Segment:
+    """A checkpointed piece: how to compute it again, what it used, and what it gave."""
+
+    def __init__(self, compute: Callable[[], Tensor], used: list[Node], value: Any) -> None:
+        self.compute, self.used, self.value = compute, used, value
+        self.latest: tuple[Any, dict[Node, Any]] = (None, {})  # a cotangent, and what it became
+
+    def pulled(self, g: Any, i: int) -> Any:
+        """The cotangent of the i-th node used: all are computed with the first."""
+        if self.latest[0] is not g:
+            with mode(recording=True):
+                again = self.compute()
+                if not np.array_equal(again.data, self.value, equal_nan=True):
+                    raise GradientError(
+                        "checkpoint: computing again in the backward pass gave another result. Does "
+                        "the function draw random numbers, or was a tensor changed since?"
+                    )
+                recorded = type(g) is Tensor
+                found = sweep([again.node], [g], recorded, wanted=self.used, partial=True)
+            self.latest = g, found
+        node = self.used[i]
+        found = self.latest[1]
+        if i == len(self.used) - 1:
+            self.latest = (None, {})
+        return found[node] if node in found else np.zeros_like(node.value)
+
+
+checkpointed = primitive(
+    lambda *xs, segment: segment.value, "checkpoint({xs})", name="checkpoint"
+).vjp(xs=lambda g, i, segment: segment.pulled(g, i))
+
+
+def checkpointed_layer(x: Any, W: Any) -> Tensor:
+    """A layer whose product is computed again in `backward`: a sample of `checkpoint`."""
+    y: Tensor = checkpoint(lambda x: np.tanh(x @ W))(x)
+    return y
+
+
+samples(
+    checkpointed_layer,
+    lambda r: [case(r(2, 3), r(3, 3))],
+    reference=lambda x, W: np.tanh(x @ W),
+)
 
 
 def _used_since(start: int, output: Node) -> list[Node]:
@@ -470,22 +519,3 @@ def _used_since(start: int, output: Node) -> list[Node]:
         if node.order > start:
             used |= {p: None for p in node.inputs if p.needs and p.order < start}
     return list(used)
-
-
-def _segment(recomputed: Callable[[], Tensor], used: list[Node], value: Any) -> Primitive:
-    """A checkpointed piece as one primitive of everything it used."""
-    last: list[Any] = [None, None]  # the latest cotangent, and the gradients it gave
-
-    def pulled(g: Any, i: int) -> Any:
-        if last[0] is not g:
-            with mode(recording=True):
-                again = recomputed()
-                record = type(g) is Tensor
-                found = sweep([again.node], [g], recorded=record, wanted=used, partial=True)
-            last[:] = [g, found]
-        return last[1][used[i]] if used[i] in last[1] else np.zeros_like(used[i].value)
-
-    piece = Primitive(
-        lambda *xs: value, "checkpoint({xs})", name="checkpoint", arguments=("*xs",)
-    )
-    return piece.vjp(xs=pulled)

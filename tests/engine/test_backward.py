@@ -208,7 +208,9 @@ def test_unbroadcast_is_the_adjoint_of_broadcasting(shape: list[int], data: st.D
     g = np.random.default_rng(1).normal(size=(*extra, *stretched))
     back = unbroadcast(g, tuple(shape))
     assert back.shape == tuple(shape)
-    np.testing.assert_allclose(np.sum(g * np.broadcast_to(x, g.shape)), np.sum(back * x), atol=1e-12)
+    np.testing.assert_allclose(
+        np.sum(g * np.broadcast_to(x, g.shape)), np.sum(back * x), atol=1e-12
+    )
 
 
 def test_hooks_see_the_complete_cotangent_and_may_replace_it() -> None:

@@ -22,7 +22,7 @@ def leaf(value: Any, name: str) -> tg.Tensor:
         (lambda x, w: w / x, r"divide in the forward pass gave inf .*: divide of w = 1, x = 0"),
         (lambda x, w: np.exp(x * 1000), r"exp .* gave inf at index \(0,\) \(and 1 more\): exp of x = 1000"),
         (lambda x, w: np.sqrt(x).sum().backward(), r"sqrt in the backward pass gave inf .* x = 0"),
-        (lambda x, w: x @ np.full((3, 1), 1e308), r"matmul .* gave inf .* of shape \(3, 1\) within \[1e\+308, 1e\+308\]"),
+        (lambda x, w: x @ np.full((3, 1), 1e308), r"matmul .* gave inf .* \(3, 1\) within \[1e\+308"),
     ],
 )  # fmt: skip
 def test_the_first_non_finite_number_is_traced(step: Any, text: str) -> None:

@@ -137,7 +137,11 @@ def test_dead_views_are_forgotten() -> None:
 def test_a_leaf_that_requires_a_gradient_is_written_only_under_no_grad() -> None:
     w = leaf([1.0, 2.0], name="w")
     w.grad = np.ones(2)
-    for write in (lambda: w.__setitem__(0, 1.0), lambda: w.__iadd__(1.0), lambda: w[:1].__iadd__(1.0)):
+    for write in (
+        lambda: w.__setitem__(0, 1.0),
+        lambda: w.__iadd__(1.0),
+        lambda: w[:1].__iadd__(1.0),
+    ):
         with pytest.raises(GradientError, match=r"requires a gradient.*no_grad"):
             write()
     np.testing.assert_array_equal(w.data, [1.0, 2.0])

@@ -109,10 +109,12 @@ def test_vjp_equals_finite_differences(name: str) -> None:
     for call in calls(name):
         outputs = parts(call(*tensors(call.arrays)))
         gs = cotangents(outputs)
-        flat = lambda *arrays: np.concatenate(  # noqa: B023, E731  # called within this turn of the loop
+        flat = lambda *arrays: np.concatenate(  # called within this turn of the loop
             [np.zeros(0), *(np.ravel(y) for y in parts(call(*arrays)))]
         )
-        numerical = numerical_gradient(flat, call.arrays, np.concatenate([np.zeros(0), *map(np.ravel, gs)]))
+        numerical = numerical_gradient(
+            flat, call.arrays, np.concatenate([np.zeros(0), *map(np.ravel, gs)])
+        )
         for engine, expected in zip(vjp(call, call.arrays, gs), numerical):
             scale = max(1.0, np.abs(expected).max(initial=0))
             np.testing.assert_allclose(engine, expected, rtol=1e-6, atol=2e-9 * scale)
@@ -147,7 +149,7 @@ def test_second_derivative_equals_finite_differences_of_the_first(name: str) -> 
         gs = cotangents(outputs)
         first = vjp(call, call.arrays, gs)
         directions = cotangents(first, seed=2)
-        flat = lambda *arrays: np.concatenate(  # noqa: B023, E731  # called within this turn of the loop
+        flat = lambda *arrays: np.concatenate(  # called within this turn of the loop
             [np.zeros(0), *(np.ravel(d) for d in vjp(call, arrays, gs))]
         )
         numerical = numerical_gradient(

@@ -11,7 +11,13 @@ import pytest
 
 import tinygrad_np as tg
 from tinygrad_np.core import REGISTRY, TYPE_CHECKING, Tensor
-from tinygrad_np.errors import ArgumentError, DtypeError, GradientError, NoDerivativeError, ShapeError
+from tinygrad_np.errors import (
+    ArgumentError,
+    DtypeError,
+    GradientError,
+    NoDerivativeError,
+    ShapeError,
+)
 
 
 def leaf(value: Any, name: str | None = None) -> Tensor:
@@ -146,7 +152,10 @@ def test_ufunc_methods_record() -> None:
     for got, expected in [
         (np.add.reduce(x), np.add.reduce(a)),
         (np.add.reduce(x, axis=None), np.add.reduce(a, axis=None)),
-        (np.multiply.reduce(x, axis=1, keepdims=True), np.multiply.reduce(a, axis=1, keepdims=True)),
+        (
+            np.multiply.reduce(x, axis=1, keepdims=True),
+            np.multiply.reduce(a, axis=1, keepdims=True),
+        ),
         (np.maximum.reduce(x, axis=(0, 1)), 6.0),
         (np.add.accumulate(x, axis=1), np.add.accumulate(a, axis=1)),
         (np.multiply.accumulate(x), np.multiply.accumulate(a)),

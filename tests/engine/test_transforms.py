@@ -113,12 +113,14 @@ def test_jvp_inside_grad_gives_the_hessian_product() -> None:
 def test_a_function_that_ignores_its_argument() -> None:
     np.testing.assert_array_equal(tg.grad(lambda x: 3.0)(X), np.zeros(2))
     np.testing.assert_array_equal(tg.hessian(lambda x: x.sum())(X), np.zeros((2, 2)))
-    y, dy = tg.jvp(lambda x: np.ones(3), [X], [X])
+    _, dy = tg.jvp(lambda x: np.ones(3), [X], [X])
     np.testing.assert_array_equal(dy, np.zeros(3))
 
 
 def test_errors() -> None:
-    with pytest.raises(ShapeError, match=r"grad: expected a function that returns a scalar, got shape"):
+    with pytest.raises(
+        ShapeError, match=r"grad: expected a function that returns a scalar, got shape"
+    ):
         tg.grad(lambda x: x * 2)(X)
     with pytest.raises(ShapeError, match="got tuple"):
         tg.grad(lambda x: (x, x))(X)

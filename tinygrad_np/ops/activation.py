@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor, case, number, plain, primitive, samples
+from ..core import ONE, ZERO, Tensor, case, plain, primitive, samples
 from ..errors import ArgumentError, IndexingError, ShapeError, message
 from .arithmetic import mismatch
 from .axes import canonical_axes, canonical_axis, kept
@@ -45,10 +45,10 @@ def relu(x):
     >>> z.grad
     array([0., 0., 1.])
     """
-    return np.maximum(x, number(0, x.dtype) if type(x) is np.ndarray else 0)
+    return np.maximum(x, ZERO[x.dtype] if type(x) is np.ndarray else 0)
 
 
-relu.vjp(x=lambda g, x: g * (x > 0)).arrays(x=lambda g, x: g * (x > number(0, x.dtype)))
+relu.vjp(x=lambda g, x: g * (x > 0)).arrays(x=lambda g, x: g * (x > ZERO[x.dtype]))
 
 
 @cache
@@ -85,12 +85,12 @@ def sigmoid(x):
     if type(y) is not np.ndarray:  # of a 0-d array NumPy makes a number
         return 1 / (1 + np.exp(y))
     np.exp(y, out=y)
-    y += number(1, y.dtype)
+    y += ONE[y.dtype]
     return np.reciprocal(y, out=y)
 
 
 sigmoid.vjp(x=lambda g, y: g * (y * (1 - y))).arrays(
-    x=lambda g, y: g * (y * (number(1, y.dtype) - y)))  # fmt: skip
+    x=lambda g, y: g * (y * (ONE[y.dtype] - y)))  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------------
@@ -720,10 +720,16 @@ hardswish.samples(
 
 
 def _rows(r: Any) -> list[Any]:
-    return [case(r(2, 3)), case(r(2, 3), axis=0), case(r(2, 3, 4), axis=-2), case(r(3)), case(r(0, 3))]
+    return [
+        case(r(2, 3)),
+        case(r(2, 3), axis=0),
+        case(r(2, 3, 4), axis=-2),
+        case(r(3)),
+        case(r(0, 3)),
+    ]
 
 
-_bad_axis = lambda: [  # noqa: E731  # read as a table
+_bad_axis = lambda: [  # read as a table
     (case(Tensor(np.ones((2, 3))), axis=2), IndexingError, "axis in [-2, 2)"),
     (case(Tensor(np.ones((2, 0)))), ShapeError, "(2, 0)"),
 ]
@@ -735,7 +741,10 @@ def _by_definition(x: Any, axis: int = -1) -> Any:
 
 samples(softmax, _rows, reference=_by_definition, fails=_bad_axis)
 samples(
-    log_softmax, _rows, reference=lambda x, axis=-1: np.log(_by_definition(x, axis)), fails=_bad_axis
+    log_softmax,
+    _rows,
+    reference=lambda x, axis=-1: np.log(_by_definition(x, axis)),
+    fails=_bad_axis,
 )
 samples(
     logsumexp,

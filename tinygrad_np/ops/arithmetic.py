@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor, case, number, plain, primitive, samples
+from ..core import ONE, Tensor, case, plain, primitive, samples
 from ..errors import DtypeError, ShapeError, message
 
 # --------------------------------------------------------------------------------------------------
@@ -106,12 +106,11 @@ sqrt = primitive(np.sqrt, "np.sqrt({x})", out="np.sqrt({x}, out={out})").vjp(
     x=lambda g, y: g / (2 * y))  # fmt: skip
 tanh = primitive(np.tanh, "np.tanh({x})", out="np.tanh({x}, out={out})").vjp(
     x=lambda g, y: g * (1 - y * y)).arrays(
-    x=lambda g, y: g * (number(1, y.dtype) - y * y))  # fmt: skip
+    x=lambda g, y: g * (ONE[y.dtype] - y * y))  # fmt: skip
 absolute = primitive(np.absolute, "np.abs({x})", out="np.abs({x}, out={out})").vjp(
     x=lambda g, x: g * np.sign(x))  # fmt: skip
 sign = primitive(np.sign, "np.sign({x})", out="np.sign({x}, out={out})").vjp(
     x=lambda g: g * 0)  # fmt: skip
-
 
 
 @primitive("{x}.astype({dtype})", name="astype")
@@ -351,7 +350,7 @@ def away_from_zero(r: Any) -> list[Any]:
     ]
 
 
-mismatch = lambda: [  # noqa: E731  # read as a table
+mismatch = lambda: [  # read as a table
     (case(Tensor(np.ones((2, 3))), np.ones(2)), ShapeError, "[:, None]"),
     (case(Tensor(np.ones((2, 3))), np.ones((3, 2))), ShapeError, "transpose"),
     (case(Tensor(np.ones(3)), "x"), DtypeError, "str"),
@@ -363,12 +362,16 @@ multiply.samples(pairs, reference=np.multiply, fails=mismatch)
 divide.samples(away_from_zero, reference=np.divide, fails=mismatch)
 samples(
     power,
-    lambda r: [case(r.positive(2, 3), r(2, 3)), case(r.positive(3), r(2, 3)), case(2.0, r(2, 3))]
-    + [case(r.positive(2, 3), p) for p in (0, 1, 2, 3, -1, 0.5, 2.5)]
-    + [case(base, r.positive(2, 3)) for base in (0, 1, 3)]
-    + [case(r(2, 3), p) for p in (0, 1, 2, 3)],
+    lambda r: (
+        [case(r.positive(2, 3), r(2, 3)), case(r.positive(3), r(2, 3)), case(2.0, r(2, 3))]
+        + [case(r.positive(2, 3), p) for p in (0, 1, 2, 3, -1, 0.5, 2.5)]
+        + [case(base, r.positive(2, 3)) for base in (0, 1, 3)]
+        + [case(r(2, 3), p) for p in (0, 1, 2, 3)]
+    ),
     reference=np.power,
-    kinks=lambda: [(case(np.array([0.0]), p), [np.array([d])]) for p, d in [(0, 0.0), (1, 1.0), (2, 0.0)]],
+    kinks=lambda: [
+        (case(np.array([0.0]), p), [np.array([d])]) for p, d in [(0, 0.0), (1, 1.0), (2, 0.0)]
+    ],
     fails=mismatch,
 )
 
@@ -436,12 +439,21 @@ samples(
 )  # fmt: skip
 samples(
     clip,
-    lambda r: [case(r(2, 3), -0.5, 0.5), case(r(2, 3), None, 0.3), case(r(2, 3), min=0.1), case(r(4), -1, 1)],
+    lambda r: [
+        case(r(2, 3), -0.5, 0.5),
+        case(r(2, 3), None, 0.3),
+        case(r(2, 3), min=0.1),
+        case(r(4), -1, 1),
+    ],
     reference=np.clip,
     kinks=lambda: [(case(np.array([-1.0, 1.0]), -1.0, 1.0), [np.array([1.0, 1.0])])],
     fails=lambda: [
         (case(Tensor(np.ones(2))), ShapeError, "a min, a max, or both"),
-        (case(Tensor(np.ones(2)), Tensor(0.0, requires_grad=True)), DtypeError, "np.minimum(np.maximum"),
+        (
+            case(Tensor(np.ones(2)), Tensor(0.0, requires_grad=True)),
+            DtypeError,
+            "np.minimum(np.maximum",
+        ),
     ],
 )
 samples(

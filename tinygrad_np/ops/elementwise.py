@@ -4,7 +4,8 @@ Conventions at kinks: functions that are constant between jumps (`floor`, `ceil`
 `round`, `floor_divide`, `heaviside`) have slope 0, at the jumps too, as in PyTorch and JAX;
 `remainder` and `fmod` have there the slopes of the piece they belong to. At the origin `hypot` has
 slope 0, the subgradient of least norm, as PyTorch's ``linalg.vector_norm``, and so has `arctan2`,
-as in PyTorch. `copysign` has slope 0 at 0. Where a function has no finite slope (`cbrt` at 0,
+as in PyTorch. `copysign` and `fabs` have slope 0 at 0. `fmax` and `fmin` share the gradient where
+their arguments tie; where one of them is NaN, the other gets all of it. Where a function has no finite slope (`cbrt` at 0,
 `arcsin` at 1) the gradient is what NumPy's division gives, infinite and with NumPy's warning.
 """
 
@@ -67,6 +68,22 @@ rad2deg = primitive(np.rad2deg, "np.rad2deg({x})", out="np.rad2deg({x}, out={out
     x=lambda g: g * (180 / math.pi))  # fmt: skip
 deg2rad = primitive(np.deg2rad, "np.deg2rad({x})", out="np.deg2rad({x}, out={out})").vjp(
     x=lambda g: g * (math.pi / 180))  # fmt: skip
+
+
+def _chosen(g: Any, y: Any, a: Any, b: Any) -> Any:
+    """The cotangent of ``a`` where ``y`` was chosen from a and b: a half of it where they tie."""
+    own = g * (y == a)
+    return own - 0.5 * own * (a == b)
+
+
+fmax = primitive(np.fmax, "np.fmax({a}, {b})", out="np.fmax({a}, {b}, out={out})").vjp(
+    a=lambda g, y, a, b: _chosen(g, y, a, b),
+    b=lambda g, y, a, b: _chosen(g, y, b, a))  # fmt: skip
+fmin = primitive(np.fmin, "np.fmin({a}, {b})", out="np.fmin({a}, {b}, out={out})").vjp(
+    a=lambda g, y, a, b: _chosen(g, y, a, b),
+    b=lambda g, y, a, b: _chosen(g, y, b, a))  # fmt: skip
+fabs = primitive(np.fabs, "np.fabs({x})", out="np.fabs({x}, out={out})").vjp(
+    x=lambda g, x: g * np.sign(x))  # fmt: skip
 
 # --------------------------------------------------------------------------------------------------
 # Exponentials, logarithms, roots
@@ -300,6 +317,15 @@ copysign.samples(
     reference=np.copysign, fails=mismatch,
     kinks=lambda: [(case(np.array([0.0]), np.array([-1.0])), [np.zeros(1), np.zeros(1)])],
 )  # fmt: skip
+for operation in (fmax, fmin):
+    operation.samples(
+        pairs, reference=operation.fn, fails=mismatch,
+        kinks=lambda: [
+            (case(np.array([1.0]), np.array([1.0])), [np.array([0.5]), np.array([0.5])]),
+            (case(np.array([np.nan]), np.array([1.0])), [np.zeros(1), np.ones(1)]),
+        ],
+    )  # fmt: skip
+fabs.samples(anywhere, reference=np.fabs, kinks=lambda: [(case(np.array([0.0])), [np.zeros(1)])])
 heaviside.samples(
     lambda r: [case(r(2, 3), r(2, 3)), case(r(2, 3), 0.5), case(np.array([False, True]), r(2))],
     reference=np.heaviside, fails=mismatch,

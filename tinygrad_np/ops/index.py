@@ -262,6 +262,74 @@ def _diagonal_text(x: str, offset: int, axis1: int, axis2: int) -> str:
     return f"np.diagonal({x}, {offset}, {axis1}, {axis2})"
 
 
+def gather(x: Any, index: Any, axis: int) -> Tensor:
+    """Pick along an axis, ``y[i, j] = x[index[i, j], j]`` for axis 0, as PyTorch's ``gather``.
+
+    Other than in `take_along_axis`, nothing is broadcast, and the index may be shorter than ``x``
+    along the other axes, where it then picks from the first elements.
+
+    Parameters
+    ----------
+    x : array_like
+    index : array_like of int
+        With as many axes as ``x``, and along the others no longer than it.
+    axis : int
+
+    Returns
+    -------
+    Tensor
+        Of the shape of ``index``.
+
+    Raises
+    ------
+    ShapeError, IndexingError, DtypeError
+        For an index that does not fit, points outside, or is not of integers.
+
+    Examples
+    --------
+    >>> import tinygrad_np as tg
+    >>> x = tg.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> tg.gather(x, [[0, 0], [1, 0]], axis=1)
+    Tensor([[1., 1.],
+            [4., 3.]], from getitem)
+    """
+    index = np.asarray(plain(index))
+    shape = np.shape(plain(x))
+    axis = canonical_axis("gather", axis, len(shape))
+    fits = index.ndim == len(shape) and all(
+        n <= m for k, (n, m) in enumerate(zip(index.shape, shape)) if k != axis
+    )
+    if not fits:
+        raise ShapeError(
+            message("gather", f"an index of {len(shape)} axes, no longer than {shape} but for axis {axis}",
+                    f"{index.shape}")
+        )  # fmt: skip
+    places = list(np.indices(index.shape, sparse=True))
+    places[axis] = index
+    return getitem(x, tuple(places))
+
+
+samples(
+    gather,
+    lambda r: [
+        case(r(4, 3), r.integers(4, 2, 3), 0),
+        case(r(4, 3), r.integers(3, 4, 5), axis=-1),
+        case(r(4, 3), r.integers(3, 2, 2), axis=1),
+        case(r(4), r.integers(4, 6), axis=0),
+    ],
+    reference=lambda x, index, axis: np.take_along_axis(
+        x[tuple(slice(None) if k == axis % x.ndim else slice(n) for k, n in enumerate(index.shape))],
+        index, axis,
+    ),
+    fails=lambda: [
+        (case(Tensor(np.ones((2, 3))), np.zeros((3, 3), int), 1), ShapeError, "no longer than (2, 3)"),
+        (case(Tensor(np.ones((2, 3))), np.zeros(3, int), 1), ShapeError, "an index of 2 axes"),
+        (case(Tensor(np.ones(3)), [3], 0), IndexingError, "getitem"),
+        (case(Tensor(np.ones(3)), [0.5], 0), DtypeError, "integers"),
+    ],
+)  # fmt: skip
+
+
 @primitive(expr=_diagonal_text, name="diagonal", view=True)
 def diagonal_of(x, *, offset, axis1, axis2):
     return np.diagonal(x, offset, axis1, axis2)

@@ -11,8 +11,8 @@ from ..core import Tensor, case, plain, primitive, samples
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, message
 from .activation import log_softmax_along, sigmoid, softmax_along, softplus
 from .arithmetic import maximum
-from .reduce import mean, norm, sum
 from .index import one_hot_rows
+from .reduce import mean, norm, sum
 from .shape import reshape
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -21,7 +21,9 @@ REDUCTIONS = ("mean", "sum", "none")
 def checked_reduction(name: str, reduction: str) -> str:
     """The name of a reduction, if it is one."""
     if reduction not in REDUCTIONS:
-        raise ArgumentError(message(name, f"reduction among {', '.join(REDUCTIONS)}", repr(reduction)))
+        raise ArgumentError(
+            message(name, f"reduction among {', '.join(REDUCTIONS)}", repr(reduction))
+        )
     return reduction
 
 
@@ -292,14 +294,18 @@ def _rows(name: str, logits: Any, labels: Any) -> tuple[Any, Any, tuple[int, ...
     t = labels if type(labels) is Tensor else np.asarray(labels)
     shape, given = z.shape, t.shape
     if not shape or shape[-1] == 0 or z.size == 0:
-        raise ShapeError(message(name, "logits (..., K) with at least one row and class", f"{shape}"))
+        raise ShapeError(
+            message(name, "logits (..., K) with at least one row and class", f"{shape}")
+        )
     if given == shape:
         t = t if type(t) is Tensor else t.astype(z.dtype, copy=False)
         t = t if len(shape) == 2 else reshape(t, (-1, shape[-1]))
     elif given == shape[:-1]:
         t = checked_labels(name, plain(t), shape[-1]).reshape(-1)
     else:
-        fix = "Did you mean labels.reshape(-1) or labels[:, 0]?" if given == (*shape[:-1], 1) else ""
+        fix = (
+            "Did you mean labels.reshape(-1) or labels[:, 0]?" if given == (*shape[:-1], 1) else ""
+        )
         raise ShapeError(
             message(name, f"labels of shape {shape[:-1]} (integers) or {shape} (probabilities) for "
                     f"logits {shape}", f"{given}", fix)
@@ -311,14 +317,21 @@ def checked_labels(name: str, labels: Any, classes: int) -> Any:
     """Integer labels, all within 0 ... classes - 1."""
     if labels.dtype.kind not in "iu":
         raise DtypeError(
-            message(name, "integer labels", f"dtype {labels.dtype}", "Did you mean labels.astype(int)?")
+            message(
+                name, "integer labels", f"dtype {labels.dtype}", "Did you mean labels.astype(int)?"
+            )
         )
     # As unsigned numbers the negative ones are the largest: one pass finds both kinds.
     if np.maximum.reduce(labels.view(f"u{labels.itemsize}"), axis=None) >= classes:
         low, high = np.min(labels), np.max(labels)
         fix = "Do the labels start at 1?" if high == classes and low > 0 else ""
         raise IndexingError(
-            message(name, f"labels in 0 ... {classes - 1} for {classes} classes", f"{low} ... {high}", fix)
+            message(
+                name,
+                f"labels in 0 ... {classes - 1} for {classes} classes",
+                f"{low} ... {high}",
+                fix,
+            )
         )
     return labels
 
@@ -396,7 +409,9 @@ def same_shape(name: str, first: str, a: Any, second: str, b: Any) -> tuple[Any,
         if b.dtype is not dtype and dtype.kind == "f":
             b = b.astype(dtype, copy=False)
     if plain(b).shape != shape:
-        fix = "One of them has an axis of length 1 too many: reshape it." if a.size == b.size else ""
+        fix = (
+            "One of them has an axis of length 1 too many: reshape it." if a.size == b.size else ""
+        )
         raise ShapeError(
             message(name, f"{second} of the shape of {first}, {a.shape}", f"{b.shape}", fix)
         )
@@ -765,7 +780,11 @@ samples(
         case(r(4, 3), r.integers(3, 4), label_smoothing=0.1),
         case(r(4, 3), [0, 2, 1, 1], label_smoothing=0.3, weight=[0.5, 2.0, 1.0], ignore_label=2),
         case(
-            r(4, 3), _probabilities(r, 4, 3), "none", weight=[0.5, 2.0, 1.0], label_smoothing=0.2,
+            r(4, 3),
+            _probabilities(r, 4, 3),
+            "none",
+            weight=[0.5, 2.0, 1.0],
+            label_smoothing=0.2,
         ),
     ],
     reference=_cross_entropy_by_definition,
@@ -790,13 +809,16 @@ samples(
         case(r(2, 3), np.array([[0, 1, 1], [1, 0, 1]]), weight=[1.0, 2.0, 3.0]),
         case(r(2, 3), r.unit(2, 3) ** 2, pos_weight=[1.0, 2.0, 3.0], reduction="none"),
         case(
-            r(2, 3), np.array([[0, 1, 1], [1, 0, 1]]), "sum", weight=[[0.5], [2.0]], pos_weight=3.0,
+            r(2, 3),
+            np.array([[0, 1, 1], [1, 0, 1]]),
+            "sum",
+            weight=[[0.5], [2.0]],
+            pos_weight=3.0,
         ),
     ],
     reference=lambda z, t, reduction="mean", weight=1.0, pos_weight=1.0: reduced(
-        np.negative(weight) * (
-            pos_weight * t * np.log(1 / (1 + np.exp(-z))) + (1 - t) * np.log(1 / (1 + np.exp(z)))
-        ),
+        np.negative(weight)
+        * (pos_weight * t * np.log(1 / (1 + np.exp(-z))) + (1 - t) * np.log(1 / (1 + np.exp(z)))),
         reduction,
     ),
     fails=lambda: [

@@ -790,7 +790,7 @@ def over_axes(r: Any) -> list[Any]:
     ]
 
 
-bad_axes = lambda: [  # noqa: E731  # read as a table
+bad_axes = lambda: [  # read as a table
     (case(Tensor(np.ones((2, 3))), axis=2), IndexingError, "axis in [-2, 2)"),
     (case(Tensor(np.ones((2, 3))), axis=(0, -2)), IndexingError, "each axis once"),
 ]

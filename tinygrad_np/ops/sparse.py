@@ -83,7 +83,7 @@ class SparsePattern:
             If SciPy is not installed.
         """
         try:
-            from scipy.sparse import (  # type: ignore[import-untyped]  # has no stubs
+            from scipy.sparse import (
                 csc_matrix,
                 csr_matrix,
             )
