@@ -42,6 +42,7 @@ from .ops.arithmetic import (
     add,
     astype,
     clip,
+    copy,
     divide,
     exp,
     log,
@@ -226,6 +227,7 @@ from .transforms import (
 np.empty(2**25 - 2**16, np.uint8)
 
 if TYPE_CHECKING:
+    from .check import gradcheck
     from .derivation import Derivation, derive
     from .drawing import Drawing, draw
 
@@ -272,7 +274,7 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv_transpose2d",
-    "copysign",
+    "copy", "copysign",
     "cos",
     "cosh",
     "cosine_similarity",
@@ -452,4 +454,8 @@ def __getattr__(name: str) -> Any:
         from . import derivation
 
         return getattr(derivation, name)
+    if name == "gradcheck":
+        from . import check
+
+        return check.gradcheck
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

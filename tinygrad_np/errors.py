@@ -31,6 +31,10 @@ class NoDerivativeError(TensorError, TypeError):
     """A NumPy function that records nothing was given a tensor, so its gradient would be lost."""
 
 
+class EngineError(TensorError, RuntimeError):
+    """No program that lays out graphs is installed, or it failed."""
+
+
 class NonFiniteError(TensorError, ArithmeticError):
     """A NaN or an infinity where it was asked to be reported."""
 

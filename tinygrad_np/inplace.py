@@ -15,6 +15,7 @@ import numpy as np
 from .core import Node, Tensor, case, current_mode, plain, primitive, samples, tick
 from .errors import ArgumentError, DtypeError, GradientError, IndexingError, ShapeError, message
 from .ops.arithmetic import add, astype, divide, multiply, power, subtract
+from .ops.elementwise import floor_divide, remainder
 from .ops.index import index_text, is_basic, plain_index
 from .ops.linalg import matmul
 from .ops.shape import reshape
@@ -184,6 +185,8 @@ IN_PLACE = {
     "__isub__": in_place("-=", subtract, np.subtract),
     "__imul__": in_place("*=", multiply, np.multiply),
     "__itruediv__": in_place("/=", divide, np.divide),
+    "__ifloordiv__": in_place("//=", floor_divide, np.floor_divide),
+    "__imod__": in_place("%=", remainder, np.remainder),
     "__ipow__": in_place("**=", power, np.power),
     "__imatmul__": in_place("@=", matmul, np.matmul),
 }

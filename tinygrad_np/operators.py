@@ -80,6 +80,7 @@ METHODS: dict[str, Operation] = {
     "abs": arithmetic.absolute,
     "clip": arithmetic.clip,
     "astype": arithmetic.astype,
+    "copy": arithmetic.copy,
     "round": elementwise.round,
     "sin": elementwise.sin,
     "cos": elementwise.cos,
@@ -198,6 +199,7 @@ UFUNCS: dict[np.ufunc, Operation] = {
 }
 FUNCTIONS: dict[Operation, Operation] = {
     np.where: arithmetic.where,
+    np.copy: arithmetic.copy,
     np.clip: arithmetic.clip,
     np.round: elementwise.round,
     np.around: elementwise.round,
@@ -290,12 +292,13 @@ FUNCTIONS: dict[Operation, Operation] = {
     np.linalg.svd: decompositions.svd,
     np.linalg.svdvals: decompositions.svdvals,
 }
+# NumPy functions that make a new array of the same kind: a Tensor, so that writes into it record.
+LIKE: frozenset[Operation] = frozenset({np.zeros_like, np.ones_like, np.empty_like, np.full_like})
 # NumPy functions that say something about the array and have nothing to differentiate.
 ABOUT: frozenset[Operation] = frozenset({
     np.shape, np.ndim, np.size, np.array_equal, np.allclose, np.isclose, np.array_repr,
     np.array_str, np.array2string, np.count_nonzero, np.nonzero, np.result_type,
-    np.may_share_memory, np.shares_memory, np.iscomplexobj, np.isrealobj, np.zeros_like,
-    np.ones_like, np.empty_like, np.full_like,
+    np.may_share_memory, np.shares_memory, np.iscomplexobj, np.isrealobj,
 })  # fmt: skip
 # Methods of ufuncs: what `reduce` and `accumulate` are when they reduce one axis, 0 by default.
 REDUCE: dict[np.ufunc, Operation] = {
@@ -351,6 +354,8 @@ def array_function(
     self: Tensor, function: Operation, types: Any, args: Any, kwargs: dict[str, Any]
 ) -> Any:
     """NumPy calls this when one of its other functions is given a Tensor."""
+    if function in LIKE:
+        return Tensor(function(*_deep_plain(args), **_deep_plain(kwargs)))
     if function in ABOUT:
         return function(*_deep_plain(args), **_deep_plain(kwargs))
     operation = FUNCTIONS.get(function)
@@ -424,6 +429,7 @@ def _bindings() -> dict[str, Any]:
         "__array__": to_array,
         "__dlpack__": lambda self, **options: self.numpy().__dlpack__(**options),
         "__dlpack_device__": lambda self: self.data.__dlpack_device__(),
+        "tolist": lambda self: self.data.tolist(),
         "__len__": length,
         "__iter__": iterate,
         "__bool__": truth,

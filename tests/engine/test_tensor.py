@@ -146,6 +146,29 @@ def test_out_and_where_are_refused() -> None:
         np.add(x, 1, where=np.array([True, False]))
 
 
+def test_arrays_like_a_tensor_are_tensors_so_that_writes_record() -> None:
+    x = leaf([1.0, 2.0, 3.0])
+    y = np.zeros_like(x)
+    y[1:] = x[1:] * 10
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [0.0, 10.0, 10.0])
+    assert isinstance(np.full_like(x, 3.0), Tensor)
+    assert x.copy().tolist() == [1.0, 2.0, 3.0]
+
+
+def test_backprop_as_students_write_it_runs_on_tensors() -> None:
+    rng = np.random.default_rng(0)
+    scores, t = leaf(rng.normal(size=(4, 3))), np.array([0, 2, 1, 1])
+    p = np.exp(scores - scores.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    loss = -np.log(p[range(4), t]).mean()
+    dscores = p.copy()
+    dscores[range(4), t] -= 1
+    dscores /= 4
+    loss.backward()
+    np.testing.assert_allclose(scores.grad, dscores.data, atol=1e-15)
+
+
 def test_ufunc_methods_record() -> None:
     a = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     x = leaf(a)

@@ -146,6 +146,33 @@ def astype(x: Any, dtype: Any) -> Tensor:
     return Tensor(x.data.astype(dtype))
 
 
+@primitive("np.copy({x})")
+def copy(x):
+    """The same numbers in an array of its own, ``y = x``; writes into one are not seen in the other.
+
+    Parameters
+    ----------
+    x : array_like
+
+    Returns
+    -------
+    Tensor
+
+    Examples
+    --------
+    >>> import tinygrad_np as tg
+    >>> x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    >>> y = x.copy()
+    >>> y[0] = 5.0
+    >>> x.data, y.data
+    (array([1., 2.]), array([5., 2.]))
+    """
+    return np.array(x)
+
+
+copy.vjp(x=lambda g: g)
+
+
 # --------------------------------------------------------------------------------------------------
 # Comparisons and choices
 # --------------------------------------------------------------------------------------------------
@@ -461,3 +488,4 @@ samples(
     lambda r: [case(r(2, 3), float), case(r(), np.float64)],
     reference=lambda x, dtype: x.astype(dtype),
 )
+copy.samples(anywhere, reference=np.copy)
