@@ -323,9 +323,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...], node: Node | None = None) -> Any
     """Sum a cotangent over the axes along which an argument of ``shape`` was broadcast."""
     extra = g.ndim - len(shape)
     if extra == 1 and g.ndim == 2 and type(g) is ndarray and g.shape[1] == shape[0]:
-        ones = _ones(g.shape[0], g.dtype.char)
-        if ones is not None:  # a vector-matrix product adds rows several times faster than sum
-            return ones @ g
+        return added_rows(g)
     stretched = tuple(
         axis for axis in range(g.ndim)
         if axis < extra or (shape[axis - extra] == 1 and g.shape[axis] != 1)
@@ -338,6 +336,12 @@ def unbroadcast(g: Any, shape: tuple[int, ...], node: Node | None = None) -> Any
                     "(or one that broadcasting made of it)", f"shape {g.shape}")
         )  # fmt: skip
     return summed.reshape(shape)
+
+
+def added_rows(g: NDArray[Any]) -> NDArray[Any]:
+    """``g.sum(axis=0)`` of a matrix, by BLAS where it can: several times faster."""
+    ones = _ones(g.shape[0], g.dtype.char)
+    return g.sum(axis=0) if ones is None else ones.dot(g)
 
 
 @lru_cache(maxsize=64)
