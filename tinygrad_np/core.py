@@ -653,18 +653,22 @@ class Primitive:
         the result; arguments, parameters and residuals by name. A formula for ``*xs`` is given all
         arguments as ``xs`` and the position as ``i``.
         """
+        self._check_names("vjp", formulas)
+        self.formulas |= formulas
+        self.flows = tuple([argument in self.formulas for argument in self.arguments])
+        self._reset()
+        return self
+
+    def _check_names(self, method: str, formulas: dict[str, Formula]) -> None:
+        """Refuse formulas of arguments, and formulas that read names, which are not there."""
         unknown = formulas.keys() - {argument.lstrip("*") for argument in self.arguments}
         if unknown:
             raise ArgumentError(
-                message(f"vjp of {self.name}", f"arguments among {self.arguments}",
+                message(f"{method} of {self.name}", f"arguments among {self.arguments}",
                         ", ".join(sorted(unknown)))
             )  # fmt: skip
-        self.formulas |= formulas
-        self.flows = tuple([argument in self.formulas for argument in self.arguments])
-        for formula in self.formulas.values():
-            list(_sources(self, formula))  # refuses an unknown parameter name
-        self._reset()
-        return self
+        for formula in formulas.values():
+            list(_sources(self, formula))
 
     @property
     def variadic(self) -> bool:
@@ -687,6 +691,7 @@ class Primitive:
         They are used where cotangents are plain arrays. Only for what a benchmark shows to gain;
         the test matrix holds each twin equal to its formula.
         """
+        self._check_names("arrays", twins)
         self.twins |= twins
         self._reset()
         return self
