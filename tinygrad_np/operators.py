@@ -14,7 +14,7 @@ import numpy as np
 
 from . import backward, inplace
 from .core import Primitive, Tensor, plain
-from .errors import DtypeError, NoDerivativeError, ShapeError, message
+from .errors import DtypeError, GradientError, NoDerivativeError, ShapeError, message
 from .ops import (
     activation,
     arithmetic,
@@ -388,6 +388,11 @@ def _no_derivative(name: str) -> NoDerivativeError:
 
 def to_array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> Any:
     """``np.asarray(tensor)``: refused where it would drop a gradient."""
+    if self.requires_grad:
+        raise GradientError(
+            f"array: {self.node.label} needs a gradient, which a plain array would lose. Join tensors "
+            "with np.stack or np.concatenate; if plain numbers are meant, use .data or .detach()."
+        )
     return np.array(self.numpy(), dtype=dtype, copy=copy)
 
 

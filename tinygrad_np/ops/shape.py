@@ -565,7 +565,8 @@ def atleast_3d(*xs: Any) -> Any:
 # --------------------------------------------------------------------------------------------------
 
 
-@primitive("np.concatenate([{xs}], axis={axis})", name="concatenate")
+@primitive("np.concatenate([{xs}], axis={axis})", name="concatenate",
+           hint=lambda *xs, axis: f"Their lengths must agree but for that of axis {axis}.")  # fmt: skip
 def join(*xs, axis):
     return np.concatenate(xs, axis=axis)
 
@@ -578,7 +579,8 @@ def _part(g: Any, xs: Any, i: int, axis: int) -> Any:
 join.vjp(xs=_part)
 
 
-@primitive("np.stack([{xs}], axis={axis})", name="stack")
+@primitive("np.stack([{xs}], axis={axis})", name="stack",
+           hint=lambda *xs, axis: "They must be of one shape.")  # fmt: skip
 def pile(*xs, axis):
     return np.stack(xs, axis=axis)
 
