@@ -543,7 +543,7 @@ def triu(x: Any, k: int = 0) -> Tensor:
 # --------------------------------------------------------------------------------------------------
 
 
-@primitive("one_hot({t}, {classes})", name="one_hot")
+@primitive("onehot({t}, {classes})", name="one_hot")
 def one_hot_rows(t, *, classes, dtype):
     rows = np.zeros((t.size, classes), dtype)
     rows[np.arange(t.size), t.reshape(-1)] = 1
