@@ -227,8 +227,8 @@ from .transforms import (
 np.empty(2**25 - 2**16, np.uint8)
 
 if TYPE_CHECKING:
-    from .check import gradcheck
-    from .derivation import Derivation, derive
+    from .check import check_backprop, check_gradients, gradcheck
+    from .derivation import derive
     from .drawing import Drawing, draw
 
 __all__ = [
@@ -266,6 +266,8 @@ __all__ = [
     "cbrt",
     "ceil",
     "celu",
+    "check_backprop",
+    "check_gradients",
     "checkpoint",
     "cholesky",
     "clip",
@@ -274,7 +276,8 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv_transpose2d",
-    "copy", "copysign",
+    "copy",
+    "copysign",
     "cos",
     "cosh",
     "cosine_similarity",
@@ -302,15 +305,19 @@ __all__ = [
     "exp",
     "exp2",
     "expand_dims",
-    "expm1", "fabs",
+    "expm1",
+    "fabs",
     "flatten",
     "flip",
     "fliplr",
     "flipud",
     "floor",
     "floor_divide",
+    "fmax",
+    "fmin",
     "fmod",
     "fold",
+    "gather",
     "gelu",
     "getitem",
     "grad",
@@ -450,12 +457,12 @@ def __getattr__(name: str) -> Any:
         from . import drawing
 
         return getattr(drawing, name)
-    if name in ("Derivation", "derive"):
+    if name == "derive":
         from . import derivation
 
         return getattr(derivation, name)
-    if name == "gradcheck":
+    if name in ("check_backprop", "check_gradients", "gradcheck"):
         from . import check
 
-        return check.gradcheck
+        return getattr(check, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

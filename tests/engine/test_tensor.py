@@ -287,3 +287,14 @@ def test_every_bound_method_is_declared_for_type_checkers() -> None:
     bound = operators.bound_names() - {"__hash__", "__array_ufunc__", "__array_function__"}
     assert bound - declared == set()
     assert declared - bound == set()
+
+
+def test_all_lists_what_is_public() -> None:
+    import types
+
+    names = {
+        name for name, value in vars(tg).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }  # fmt: skip
+    assert names - set(tg.__all__) <= {"TYPE_CHECKING", "Any"}
+    assert all(hasattr(tg, name) for name in tg.__all__)
