@@ -341,7 +341,8 @@ def unbroadcast(g: Any, shape: tuple[int, ...], node: Node | None = None) -> Any
 def added_rows(g: NDArray[Any]) -> NDArray[Any]:
     """``g.sum(axis=0)`` of a matrix, by BLAS where it can: several times faster."""
     ones = _ones(g.shape[0], g.dtype.char)
-    return g.sum(axis=0) if ones is None else ones.dot(g)
+    rows: NDArray[Any] = g.sum(axis=0) if ones is None else ones.dot(g)
+    return rows
 
 
 @lru_cache(maxsize=64)

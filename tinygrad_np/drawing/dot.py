@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterator, Mapping, Set
 
-from .graph import Box, Edge, Fold, Graph, Tag
+from .graph import Box, Edge, Fold, Frame, Graph, Mark, Tag
 from .numbers import Summary, number
 from .theme import Paint, Theme
 
@@ -27,6 +28,18 @@ LEGEND = {
     "constant": "constant",
     "computed": "result of an operation",
     "fold": "folded or left out",
+    "gradient": "gradient, in the backward pass",
+}
+OPERATION = {"computed": "operation", "gradient": "vjp of operation"}
+BAR_STEPS = 20  # of a bar that shows a part of the whole
+STRIPES = 12
+# What a marked box has around it: the colours from left to right, and the line.
+BANDS = {
+    "framed": (("mark",), "solid"),
+    "hatched": (("mark", "paper"), "solid"),
+    "changed": (("mark",), "solid"),
+    "added": (("added",), "solid"),
+    "removed": (("removed", "paper"), "dashed"),
 }
 
 
@@ -44,20 +57,70 @@ def _lines(graph: Graph, theme: Theme, direction: str, legend: bool) -> Iterator
         rankdir=direction, bgcolor=theme.paper, fontname=SANS, fontcolor=theme.ink, pad="0.15",
         nodesep="0.3", ranksep="0.35", labelloc="b", labeljust="l",
         label=_caption(graph, theme, legend),
+        # One ranking for all modules, so that the hints of `_ranks` bind.
+        **({"newrank": "true"} if graph.frames else {}),
     )  # fmt: skip
     yield "  node" + attributes(
         fontname=SANS, fontsize="12", fontcolor=theme.ink, margin="0.08,0.05"
     )
     yield "  edge" + attributes(fontname=MONO, fontsize="10", arrowsize="0.6")
-    for box in graph.boxes:
-        yield f"  {box.id}" + _box(box, theme)
-    for fold in graph.folds:
-        yield f"  {fold.id}" + _fold(fold, theme)
-    for tag in graph.tags:
-        yield f"  {tag.id}" + _tag(tag, theme)
+    yield from _nodes(graph, theme)
     for edge in graph.edges:
-        yield f"  {edge.tail} -> {edge.head}" + _edge(edge, theme, names, leaves)
+        # The backward pass runs up beside the forward one.
+        ends = (edge.head, edge.tail) if edge.role == "backward" else (edge.tail, edge.head)
+        yield f"  {ends[0]} -> {ends[1]}" + _edge(edge, theme, names, leaves)
+    # What is only drawn to place boxes comes last: the edges are numbered in their order.
+    yield from _ranks(graph)
+    if legend:
+        yield from _legend(graph, theme)
     yield "}"
+
+
+def _nodes(graph: Graph, theme: Theme) -> Iterator[str]:
+    """The boxes, those of a module in its cluster."""
+    lines: dict[str, list[str]] = {}
+    for box in graph.boxes:
+        lines.setdefault(box.frame, []).append(f"{box.id}{_box(box, theme)}")
+    for fold in graph.folds:
+        lines.setdefault(fold.frame, []).append(f"{fold.id}{_fold(fold, theme)}")
+    for tag in graph.tags:
+        lines.setdefault(tag.frame, []).append(f"{tag.id}{_tag(tag, theme)}")
+    inside: dict[str, list[Frame]] = {}
+    for inner in reversed(graph.frames):
+        inside.setdefault(inner.inside, []).append(inner)
+    todo: list[tuple[int, Frame | None]] = [(1, outer) for outer in inside.get("", [])]
+    yield from [f"  {line}" for line in lines.get("", [])]
+    while todo:
+        depth, frame = todo.pop()
+        margin = "  " * depth
+        if frame is None:
+            yield f"{margin}}}"
+            continue
+        yield f"{margin}subgraph cluster_{frame.id} {{"
+        yield f"{margin}  graph" + attributes(
+            label=table(row(text(frame.title, theme.faint, 11, bold=True))), tooltip=frame.title,
+            labelloc="t", labeljust="l", style="filled,rounded", color=theme.frame.line,
+            fillcolor=theme.frame.area, margin="10",
+        )  # fmt: skip
+        yield from [f"{margin}  {line}" for line in lines.get(frame.id, [])]
+        todo.append((depth, None))
+        todo += [(depth + 1, inner) for inner in inside.get(frame.id, [])]
+
+
+def _ranks(graph: Graph) -> Iterator[str]:
+    """The leaves of a module below what comes into it, so that modules stand under each other."""
+    frames = {part.id: part.frame for part in graph.parts}
+    named: list[Box | Tag] = [*graph.boxes, *graph.tags]
+    leaves = {one.id for one in named if one.kind not in ("computed", "gradient")}
+    into: dict[str, list[str]] = {}
+    for edge in graph.edges:
+        if edge.role == "use":
+            into.setdefault(edge.head, []).append(edge.tail)
+    for head, tails in into.items():
+        inner = [tail for tail in tails if tail in leaves and frames[tail] == frames[head] != ""]
+        outer = [tail for tail in tails if frames[tail] != frames[head]]
+        for pair in dict.fromkeys((tail, leaf) for tail in outer for leaf in inner):
+            yield f"  {pair[0]} -> {pair[1]}" + attributes(style="invis", weight="0")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -69,11 +132,26 @@ def _box(box: Box, theme: Theme) -> str:
     paint = theme.paint(box.kind)
     whole = f"{box.name} = {box.expression}" if box.expression else box.name
     body = table(*_rows(box, theme))
-    if box.kind != "computed":
-        return _shape(box.kind, paint, body, whole)
-    header = row(text(box.operation, theme.header, bold=True), bgcolor=paint.line)
-    framed = table(header, row(body), border=1, padding=3, color=paint.line, bgcolor=paint.area)
-    return attributes(shape="plain", label=framed, tooltip=whole)
+    rows = [row(body)]
+    if box.operation:
+        rows.insert(0, row(text(box.operation, theme.header, bold=True), bgcolor=paint.line))
+    framed = table(*rows, border=1, padding=3, color=paint.line, bgcolor=paint.area)
+    if box.mark is not None and box.mark.state:
+        return _band(box.mark.state, framed, whole, theme)
+    if box.operation:
+        return attributes(shape="plain", label=framed, tooltip=whole)
+    return _shape(box.kind, paint, body, whole)
+
+
+def _band(state: str, framed: str, tooltip: str, theme: Theme) -> str:
+    """A box with a band of one colour, or of stripes, around it."""
+    colors, line = BANDS[state]
+    band = [getattr(theme, color) for color in colors]
+    return attributes(
+        shape="box", label=framed, tooltip=tooltip, margin="0.09,0.09", color=theme.ink,
+        penwidth="2", style=f"{'striped' if band[1:] else 'filled'},{line}",
+        fillcolor=":".join(band * STRIPES if band[1:] else band),
+    )  # fmt: skip
 
 
 def _shape(kind: str, paint: Paint, label: str, tooltip: str) -> str:
@@ -96,6 +174,10 @@ def _rows(box: Box, theme: Theme) -> Iterator[str]:
         yield from _summary(box.gradient, theme.gradient, theme, "grad ")
     elif box.gradient is not None:
         yield row(text(box.gradient, theme.faint, 9, italic=True))
+    if box.also:
+        yield row(text(f"= {_short(' = '.join(box.also))}", theme.faint, 10, MONO))
+    if box.mark is not None:
+        yield from _mark(box.mark, theme)
     if box.tags:
         yield row(text(f"used {box.tags} times, named at each", theme.faint, 9, italic=True))
 
@@ -108,6 +190,17 @@ def _summary(summary: Summary, color: str, theme: Theme, label: str = "") -> Ite
     yield row(text(lines, color, 10, MONO, bold=not summary.finite))
     if summary.histogram:
         yield row(_bars(summary.histogram, color))
+
+
+def _mark(mark: Mark, theme: Theme) -> Iterator[str]:
+    """What an overlay says, with a bar for the part of the whole."""
+    for line in mark.lines:
+        yield row(text(_short(line), theme.ink, 10, bold=bool(mark.state)))
+    if mark.share is not None:
+        filled = math.ceil(BAR_STEPS * mark.share - 1e-9)
+        colors = [theme.mark if i < filled else theme.frame.area for i in range(BAR_STEPS)]
+        cells = "".join([f'<TD HEIGHT="5" WIDTH="5" BGCOLOR="{color}"></TD>' for color in colors])
+        yield row(table(f"<TR>{cells}</TR>", padding=0))
 
 
 def _bars(counts: tuple[int, ...], color: str) -> str:
@@ -130,10 +223,18 @@ def _tag(tag: Tag, theme: Theme) -> str:
 def _fold(fold: Fold, theme: Theme) -> str:
     rows = [row(text(fold.title, theme.ink, bold=True))]
     rows += [row(text(line, theme.ink, 10)) for line in fold.lines]
-    return _shape("fold", theme.fold, table(*rows), fold.title)
+    rows += _mark(fold.mark, theme) if fold.mark is not None else ()
+    body = table(*rows)
+    if fold.mark is not None and fold.mark.state:
+        line, area = theme.fold.line, theme.fold.area
+        framed = table(row(body), border=1, padding=3, color=line, bgcolor=area)
+        return _band(fold.mark.state, framed, fold.title, theme)
+    return _shape("fold", theme.fold, body, fold.title)
 
 
 def _edge(edge: Edge, theme: Theme, names: Mapping[str, str], leaves: Set[str]) -> str:
+    if edge.role != "use":
+        return attributes(**_besides(edge, theme))
     # The results are kept in a line, and the leaves beside it.
     style = {"weight": "1" if edge.tail in leaves else "8"}
     style |= {"color": theme.ink} if edge.flows else {"color": theme.faint, "style": "dashed"}
@@ -148,30 +249,54 @@ def _edge(edge: Edge, theme: Theme, names: Mapping[str, str], leaves: Set[str]) 
     return attributes(**style)
 
 
+def _besides(edge: Edge, theme: Theme) -> dict[str, str]:
+    """The look of an edge of the backward pass."""
+    gradient = theme.backward.line
+    match edge.role:
+        case "backward":
+            lines = [f"x{edge.count:,}"] if edge.count > 1 else []
+            label = table(row(text(lines, theme.gradient, 10, MONO)), padding=3) if lines else ""
+            return {"dir": "back", "color": gradient, "weight": "8", "label": label}
+        case "read":
+            return {"constraint": "false", "color": theme.frame.line, "penwidth": "0.6"}
+        case _:  # as high as its value if possible
+            return {
+                "dir": "none", "style": "dashed", "color": gradient, "minlen": "0", "weight": "2"
+            }  # fmt: skip
+
+
 def _caption(graph: Graph, theme: Theme, legend: bool) -> str:
-    lines = [row(text(graph.note, theme.ink, 11))] if graph.note else []
-    if legend:
-        present = [*dict.fromkeys(box.kind for box in graph.boxes), *["fold"] * bool(graph.folds)]
-        entries = [_entry(kind, theme) for kind in LEGEND if kind in present]
-        lines.append(row(table(f"<TR>{''.join(entries)}</TR>", spacing=4)))
-        if any(edge.formula for edge in graph.edges):
-            lines.append(row(
-                text("on an edge: ", theme.faint, 10)
-                + text("what backward() sends to the argument, g being the gradient of the result",
-                       theme.gradient, 10)
-            ))  # fmt: skip
+    lines = [row(text(line, theme.ink, 11)) for line in graph.note.splitlines()]
+    if legend and any(edge.formula for edge in graph.edges):
+        lines.append(row(
+            text("on an edge: ", theme.faint, 10)
+            + text("what backward() sends to the argument, g being the gradient of the result",
+                   theme.gradient, 10)
+        ))  # fmt: skip
     return table(*lines) if lines else ""
 
 
-def _entry(kind: str, theme: Theme) -> str:
-    paint = theme.paint(kind)
-    style = {"input": "ROUNDED", "constant": "ROUNDED", "fold": "DASHED"}.get(kind, "SOLID")
-    swatch = (
-        f'<TABLE BORDER="{3 if kind == "parameter" else 1}" CELLBORDER="0" COLOR="{paint.line}" '
-        f'BGCOLOR="{paint.area}" STYLE="{style}"><TR><TD>'
-        f"{text(LEGEND[kind], theme.ink, 10)}</TD></TR></TABLE>"
-    )
-    return f"<TD>{swatch}</TD>"
+def _legend(graph: Graph, theme: Theme) -> Iterator[str]:
+    """A node for each kind of box, drawn as they are, below the last result."""
+    present = [*dict.fromkeys(box.kind for box in graph.boxes), *["fold"] * bool(graph.folds)]
+    kinds = [kind for kind in LEGEND if kind in present]
+    yield "  subgraph legend {"
+    yield '    graph [rank="sink"]'
+    yield '    node [width="0.1", height="0.1"]'
+    for kind in kinds:
+        paint = theme.paint(kind)
+        body = table(row(text(LEGEND[kind], theme.ink, 10)))
+        if kind in SHAPES:
+            yield f"    legend_{kind}" + _shape(kind, paint, body, LEGEND[kind])
+        else:
+            header = row(text(OPERATION[kind], theme.header, 10, bold=True), bgcolor=paint.line)
+            body = table(header, row(body), border=1, color=paint.line, bgcolor=paint.area)
+            yield f"    legend_{kind}" + attributes(shape="plain", label=body)
+    yield "  }"
+    used = {edge.tail for edge in graph.edges if edge.role == "use"}
+    ends = [part.id for part in graph.parts if part.id not in used]
+    for kind in kinds:
+        yield f"  {ends[0]} -> legend_{kind}" + attributes(style="invis")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -9,13 +9,9 @@ import sysconfig
 import threading
 from pathlib import Path
 
-from ..errors import TensorError
+from ..errors import EngineError
 
 _lock = threading.Lock()
-
-
-class EngineError(TensorError, RuntimeError):
-    """No layout engine is installed, or it failed."""
 
 
 def find_engine() -> Path:
@@ -44,8 +40,8 @@ def render(source: str, format: str) -> bytes:
     thread at a time.
     """
     try:
-        import graphviz  # type: ignore[import-untyped]
-        from graphviz.backend import dot_command  # type: ignore[import-untyped]
+        import graphviz
+        from graphviz.backend import dot_command
     except ImportError as error:
         raise EngineError(
             "draw: the Python package graphviz is missing. "

@@ -24,6 +24,18 @@ def expression(node: Node, names: Mapping[Node, str]) -> str:
     return writer.tidy(writer.operation(node))
 
 
+def gradient(node: Node, names: Mapping[Node, str]) -> str:
+    """How a gradient that was recorded is computed, in the names of what is drawn: ``h.T @ dz``."""
+    if node.primitive is None:
+        return ""
+    writer = _Writer(names)
+    while _changes_nothing(node) and node.inputs[0].primitive is not None:
+        node = node.inputs[0]
+        if node in names:
+            return names[node]
+    return writer.tidy(writer.operation(node))
+
+
 def residuals(node: Node, names: Mapping[Node, str]) -> list[str]:
     """The by-products that the VJPs read: ``p = softmax(z, axis=1)``."""
     assert node.primitive is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 MOST_ROWS, MOST_COLUMNS = 4, 4  # of an array that is written out in full
 DIGITS_OF_A_NUMBER, DIGITS_IN_ARRAYS = 4, 3
 BINS = 16
+SAMPLE = 100  # elements by which two arrays are compared when only their summaries are left
 
 
 class Summary(NamedTuple):
@@ -23,16 +25,47 @@ class Summary(NamedTuple):
         Counts of the finite elements between minimum and maximum; empty for a small array.
     finite : bool
         Whether there is neither a NaN nor an infinity.
+    digest : str
+        A checksum: two arrays with the same are equal bit for bit.
+    norm : float
+        The root of the sum of squares.
+    sample : tuple of float
+        All elements of an array of at most 100, else as many, evenly spread; of complex numbers
+        real and imaginary parts.
     """
 
     lines: tuple[str, ...]
     histogram: tuple[int, ...] = ()
     finite: bool = True
+    digest: str = ""
+    norm: float = 0.0
+    sample: tuple[float, ...] = ()
 
 
 def summary(array: Any) -> Summary:
     """The number itself, a small array itself, else its extent and distribution."""
     array = np.asarray(array)
+    if array.dtype.kind == "O":  # None, where an argument was left out
+        return Summary((str(array[()]),))
+    return _shown(array)._replace(**_compared(array))
+
+
+def _compared(array: NDArray[Any]) -> dict[str, Any]:
+    """What another array is compared with."""
+    flat = np.ascontiguousarray(array).ravel()
+    if flat.dtype.kind == "c":
+        flat = flat.view(flat.real.dtype)
+    with np.errstate(all="ignore"):
+        norm = np.sqrt(np.sum(np.square(flat, dtype=np.float64)))
+    places = np.linspace(0, flat.size - 1, min(flat.size, SAMPLE)).astype(np.intp)
+    return {
+        "digest": hashlib.blake2b(flat.view(np.uint8).data, digest_size=8).hexdigest(),
+        "norm": float(norm),
+        "sample": tuple(flat[places].astype(np.float64).tolist()),
+    }
+
+
+def _shown(array: NDArray[Any]) -> Summary:
     finite = bool(np.isfinite(array).all())
     if array.ndim == 0:
         return Summary((number(array[()]),), finite=finite)
@@ -47,8 +80,8 @@ def summary(array: Any) -> Summary:
 
 
 def number(value: Any, digits: int = DIGITS_OF_A_NUMBER) -> str:
-    """A number to some significant digits; integers and booleans in full."""
-    return str(value) if np.asarray(value).dtype.kind in "iub" else f"{value:.{digits}g}"
+    """A number to some significant digits; integers, booleans and None in full."""
+    return str(value) if np.asarray(value).dtype.kind in "iubO" else f"{value:.{digits}g}"
 
 
 def _rows(array: NDArray[Any]) -> tuple[str, ...]:

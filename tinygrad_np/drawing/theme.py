@@ -30,10 +30,15 @@ class Theme:
     constant: Paint
     computed: Paint
     fold: Paint
+    backward: Paint  # the boxes of the backward pass
+    frame: Paint  # around what a module computed
+    mark: str  # what an overlay makes stand out
+    added: str
+    removed: str
 
     def paint(self, kind: str) -> Paint:
         """The colours of a kind of box."""
-        found: Paint = getattr(self, kind)
+        found: Paint = getattr(self, "backward" if kind == "gradient" else kind)
         return found
 
 
@@ -49,6 +54,11 @@ THEMES = {
         constant=Paint("#8A939C", "#F1F3F5"),
         computed=Paint("#0072B2", "#F3F9FD"),
         fold=Paint("#CC79A7", "#FBF0F6"),
+        backward=Paint("#A84400", "#FEF5F0"),
+        frame=Paint("#8A939C", "#F8F9FA"),
+        mark="#F0E442",
+        added="#009E73",
+        removed="#8A939C",
     ),
     "dark": Theme(
         paper="#15191E",
@@ -61,5 +71,10 @@ THEMES = {
         constant=Paint("#7C8792", "#22272D"),
         computed=Paint("#56B4E9", "#172A38"),
         fold=Paint("#CC79A7", "#33202B"),
+        backward=Paint("#FF9A4D", "#2E1D10"),
+        frame=Paint("#7C8792", "#1B2026"),
+        mark="#F0E442",
+        added="#1FBF92",
+        removed="#7C8792",
     ),
 }
