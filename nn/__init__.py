@@ -6,16 +6,19 @@
 ()
 """
 
-from nn import datasets, init, metrics
+from nn import datasets, init, layers, losses, metrics
+from nn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, Run
 from nn.checkpoint import load, save
 from nn.data import Standardizer, batches, one_hot, train_test_split
 from nn.history import History
 from nn.init import seed
-from nn.layers import Dense, Flatten, LogSoftmax, ReLU, Sequential, Sigmoid, Softmax, Tanh
-from nn.losses import MSE, BinaryCrossEntropy, HalfSquaredError, SoftmaxCrossEntropy
+from nn.inspection import Inspection, Inspector, inspect
+from nn.layers import *  # noqa: F403  # the names are listed there
+from nn.losses import *  # noqa: F403
 from nn.metrics import classification_report
 from nn.module import Module
 from nn.optim import (
+    LBFGS,
     SGD,
     Adadelta,
     Adagrad,
@@ -27,14 +30,31 @@ from nn.optim import (
     Optimizer,
     RAdam,
     RMSProp,
+    clip_norm,
+    clip_value,
 )  # fmt: skip
+from nn.schedules import (
+    CosineDecay,
+    ExponentialDecay,
+    LinearWarmup,
+    MultiStepDecay,
+    OneCycle,
+    ReduceOnPlateau,
+    Schedule,
+    StepDecay,
+)
 from nn.summary import Summary
-from nn.train import evaluate, fit, predict
+from nn.tensorboard import TensorBoardLog
+from nn.train import evaluate, fit, predict, predict_proba
 
 __all__ = [
-    "MSE", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "BinaryCrossEntropy", "Dense",
-    "Flatten", "HalfSquaredError", "History", "Lion", "LogSoftmax", "Module", "NAdam", "Optimizer",
-    "RAdam", "RMSProp", "ReLU", "Sequential", "Sigmoid", "Softmax", "SoftmaxCrossEntropy",
-    "Standardizer", "Summary", "Tanh", "batches", "classification_report", "datasets", "evaluate",
-    "fit", "init", "load", "metrics", "one_hot", "predict", "save", "seed", "train_test_split",
+    "LBFGS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "CSVLog", "Callback",
+    "Checkpoint", "CosineDecay", "EarlyStopping", "ExponentialDecay", "History", "Inspection",
+    "Inspector", "LinearWarmup", "Lion", "Module", "MultiStepDecay", "NAdam", "OneCycle",
+    "Optimizer", "RAdam", "RMSProp", "ReduceOnPlateau", "Run", "Schedule", "Standardizer",
+    "StepDecay", "Summary", "TensorBoardLog", "batches", "classification_report", "clip_norm",
+    "clip_value", "datasets", "evaluate", "fit", "init", "inspect", "load", "metrics", "one_hot",
+    "predict", "predict_proba", "save", "seed", "train_test_split",
 ]  # fmt: skip
+__all__ += layers.__all__
+__all__ += losses.__all__

@@ -1,7 +1,9 @@
 """Weights in a file: ``.npz``, written whole or not at all, read whole or not at all.
 
 The file is an ordinary ``.npz``: one array for each parameter and buffer under its path
-(``np.load(path)["0.W"]``), and `ABOUT`, a text that says which format it is and which model.
+(``np.load(path)["0.W"]``), and `ABOUT`, a text that says which format it is and which model. A
+checkpoint of a run holds more: numbers and texts as ``"run"`` of that text, where ``{"array":
+name}`` stands for an array of the file.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +24,7 @@ from tinygrad_np.errors import ArgumentError, message
 ABOUT = "about"
 FORMAT = "tinygrad-np weights"
 VERSION = 1
+PART = ".part"  # the end of the name of a file that is not finished
 
 Array = NDArray[Any]
 
@@ -55,10 +58,63 @@ def save(model: Module, path: str | os.PathLike[str]) -> None:
     >>> nn.load(other, path)
     >>> folder.cleanup()
     """
-    path = _checked("save", path)
-    about = {"format": FORMAT, "version": VERSION, "model": repr(model)}
-    arrays = {ABOUT: np.array(json.dumps(about))} | model.state_dict()
-    unfinished = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
+    _save("save", model, path, {})
+
+
+def save_run(model: Module, path: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+    """Write a model as `save` does, and beside it the state of its training.
+
+    Parameters
+    ----------
+    model, path
+        As in `save`; `load` reads the weights of such a file, too.
+    run : dict
+        Of dicts, lists, numbers, texts, None and arrays.
+    """
+    arrays: dict[str, Array] = {}
+    tree = _without_arrays(run, arrays)
+    _save("Checkpoint", model, path, arrays, run=tree)
+
+
+def _without_arrays(value: Any, arrays: dict[str, Array]) -> Any:
+    """The tree as JSON takes it; its arrays go into `arrays`."""
+    match value:
+        case np.ndarray():
+            name = f"run/{len(arrays)}"
+            arrays[name] = value
+            return {"array": name}
+        case Mapping():
+            return {key: _without_arrays(one, arrays) for key, one in value.items()}
+        case list() | tuple():
+            return [_without_arrays(one, arrays) for one in value]
+        case np.generic():
+            return value.item()
+    return value
+
+
+def _with_arrays(value: Any, arrays: dict[str, Array]) -> Any:
+    """The tree with its arrays, which are taken out of `arrays`."""
+    match value:
+        case {"array": str(name), **nothing} if not nothing:
+            return arrays.pop(name)
+        case dict():
+            return {key: _with_arrays(one, arrays) for key, one in value.items()}
+        case list():
+            return [_with_arrays(one, arrays) for one in value]
+    return value
+
+
+def _save(
+    operation: str,
+    model: Module,
+    path: str | os.PathLike[str],
+    more: dict[str, Array],
+    **described: Any,
+) -> None:
+    path = checked_path(operation, path)
+    about = {"format": FORMAT, "version": VERSION, "model": repr(model)} | described
+    arrays = {ABOUT: np.array(json.dumps(about))} | model.state_dict() | more
+    unfinished = path.with_name(f"{_prefix(path)}{os.urandom(4).hex()}{PART}")
     try:
         with unfinished.open("xb") as file:
             _write(file, arrays)
@@ -66,8 +122,20 @@ def save(model: Module, path: str | os.PathLike[str]) -> None:
         unfinished.replace(path)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        error.add_note(f"save: {path} was not written; what was there before is as it was.")
+        error.add_note(f"{operation}: {path} was not written; what was there before is as it was.")
         raise
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}."
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left of files they were writing under that name."""
+    path = Path(path)
+    for entry in path.parent.iterdir():
+        if entry.name.startswith(_prefix(path)) and entry.name.endswith(PART):
+            entry.unlink(missing_ok=True)
 
 
 def load(model: Module, path: str | os.PathLike[str]) -> None:
@@ -89,14 +157,7 @@ def load(model: Module, path: str | os.PathLike[str]) -> None:
     OSError
         If it cannot be read.
     """
-    path = _checked("load", path)
-    with path.open("rb") as file:
-        try:
-            arrays = _read(file)
-        # A damaged file fails in a dozen ways: in zipfile, zlib, NumPy's header parser, allocation.
-        except Exception as error:
-            raise ArgumentError(f"load: {path} is damaged or no .npz file ({error}).") from error
-    about = _about(path, arrays)
+    arrays, about, _ = _load("load", path)
     try:
         model.load_state_dict(arrays)
     except ArgumentError as error:
@@ -104,7 +165,60 @@ def load(model: Module, path: str | os.PathLike[str]) -> None:
         raise
 
 
-def _checked(operation: str, path: str | os.PathLike[str]) -> Path:
+def load_run(path: str | os.PathLike[str], parts: Iterable[str]) -> dict[str, Any]:
+    """What `save_run` wrote, with at least those parts; and the weights as ``"model"``.
+
+    Raises
+    ------
+    ArgumentError
+        As `load`, and for a file without a run or with parts missing.
+    OSError
+        If it cannot be read.
+    """
+    arrays, about, run = _load("resume", path)
+    if run is None:
+        raise ArgumentError(
+            message("resume", "a file written by nn.Checkpoint", f"{path}, written by nn.save",
+                    "nn.load(model, path) reads its weights.")
+        )  # fmt: skip
+    for part in parts:
+        if part not in run:
+            raise _lacking("resume", path, part)
+    return run | {"model": arrays, "described": about["model"]}
+
+
+def _load(
+    operation: str, path: str | os.PathLike[str]
+) -> tuple[dict[str, Array], dict[str, Any], dict[str, Any] | None]:
+    """Weights, description and run of a file, checked."""
+    path = checked_path(operation, path)
+    with path.open("rb") as file:
+        try:
+            arrays = _read(file)
+        # A damaged file fails in a dozen ways: in zipfile, zlib, NumPy's header parser, allocation.
+        except Exception as error:
+            text = f"{operation}: {path} is damaged or no .npz file ({error})."
+            raise ArgumentError(text) from error
+    about = _about(operation, path, arrays)
+    try:
+        run = _with_arrays(about.get("run"), arrays)
+    except KeyError as error:
+        raise _lacking(operation, path, error.args[0]) from error
+    return arrays, about, run
+
+
+def _lacking(operation: str, path: str | os.PathLike[str], name: str) -> ArgumentError:
+    return ArgumentError(f"{operation}: {path} is damaged: it lacks {name}.")
+
+
+def checked_path(operation: str, path: str | os.PathLike[str]) -> Path:
+    """The path, if it has the ending that tells the format.
+
+    Raises
+    ------
+    ArgumentError
+        For another.
+    """
     path = Path(path)
     if path.suffix != ".npz":
         raise ArgumentError(message(operation, "a path ending in .npz", repr(str(path))))
@@ -131,7 +245,7 @@ def _read(file: IO[bytes]) -> dict[str, Array]:
     return arrays
 
 
-def _about(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
+def _about(operation: str, path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
     """Take the description out of the arrays, checked."""
     try:
         about = json.loads(str(arrays.pop(ABOUT)))
@@ -140,12 +254,12 @@ def _about(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
         known = False
     if not known:
         raise ArgumentError(
-            message("load", "a file written by nn.save", f"{path}, which does not say it is one",
+            message(operation, "a file written by nn.save", f"{path}, which does not say it is one",
                     "model.load_state_dict(np.load(path)) takes the arrays of any .npz file.")
         )  # fmt: skip
     if about["version"] > VERSION:
         raise ArgumentError(
-            message("load", f"format version {VERSION} at most", f"{about['version']} in {path}",
+            message(operation, f"format version {VERSION} at most", f"{about['version']} in {path}",
                     "It was written by a newer tinygrad-np: install that one.")
         )  # fmt: skip
     return about  # type: ignore[no-any-return]  # what JSON gave, checked above

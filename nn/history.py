@@ -7,23 +7,34 @@ from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from tinygrad_np.errors import ArgumentError, message
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 80
 ROWS = 20  # of a printed table, which leaves epochs out when there are more
 
+# Which values of a measure are better, the low or the high.
+LOW = ("loss", "mae", "mse")
+HIGH = ("accuracy", "precision", "recall", "f1", "roc_auc", "r2")
+
 
 class History(dict[str, list[float]]):
     """Losses and metrics of each epoch: a dict of lists that prints as a table.
 
     ``history["loss"][-1]`` is the last training loss. Keys are ``loss`` and the metrics' names, and
-    each with ``val_`` before it where there was validation data.
+    each with ``val_`` before it where there was validation data, or the names of several such sets;
+    with a schedule also ``lr``, the learning rate at the end of the epoch.
 
     Attributes
     ----------
     seconds : list of float
         The time each epoch took, validation included.
+    sets : list of str
+        The names of the validation sets.
+    stopped : str
+        Why the training ended before its time, if it did.
 
     Examples
     --------
@@ -41,6 +52,8 @@ class History(dict[str, list[float]]):
     def __init__(self) -> None:
         super().__init__()
         self.seconds: list[float] = []
+        self.sets: list[str] = []
+        self.stopped = ""
 
     def add(self, measured: Mapping[str, float], seconds: float) -> None:
         """Append one epoch."""
@@ -66,6 +79,8 @@ class History(dict[str, list[float]]):
             for names in self._fitting()
         ]
         total = f"{n} epoch{'s' * (n != 1)} in {_duration(sum(self.seconds))}"
+        if self.stopped:
+            total += f"; stopped: {self.stopped}"
         return "\n".join(["\n\n".join(blocks), total]) if blocks else total
 
     __repr__ = __str__
@@ -82,7 +97,7 @@ class History(dict[str, list[float]]):
             yield names
 
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
-        """Draw a panel for the loss and one for each metric, training and validation.
+        """Draw a panel for each measure, with the curves of training and validation.
 
         Parameters
         ----------
@@ -104,7 +119,8 @@ class History(dict[str, list[float]]):
             raise ImportError(
                 'History.plot: needs matplotlib. Install it with pip install "tinygrad-np[plot]".'
             ) from error
-        names = [name for name in self if not name.startswith("val_")]
+        of_sets = {f"{held_out}_{name}" for held_out in self._sets() for name in self}
+        names = [name for name in self if name not in of_sets]
         columns = min(3, len(names)) or 1
         rows = math.ceil(len(names) / columns) or 1
         figure = Figure(figsize=(5.2 * columns, 3.6 * rows), dpi=150, layout="constrained")
@@ -114,16 +130,23 @@ class History(dict[str, list[float]]):
             figure.savefig(path)
         return figure
 
+    def _sets(self) -> list[str]:
+        return self.sets or ["val"]
+
     def _panel(self, axes: Any, name: str) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        curves = {"training": self[name], "validation": self.get(f"val_{name}", [])}
+        curves = {"training": self[name]}
+        for held_out in self._sets():
+            label = "validation" if held_out == "val" else held_out
+            curves[label] = self.get(f"{held_out}_{name}", [])
         epochs = range(1, len(self[name]) + 1)
         marker = "o" if len(epochs) < 3 else None
-        for (label, values), colour in zip(curves.items(), ("tab:blue", "tab:orange")):
+        for position, (label, values) in enumerate(curves.items()):
             if values:
+                colour = f"C{position}"
                 axes.plot(epochs, values, label=label, color=colour, marker=marker, linewidth=1.8)
-        drawn = curves["training"] + curves["validation"]
+        drawn = [value for values in curves.values() for value in values]
         if min(drawn) > 0 and max(drawn) > 100 * min(drawn):
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel=name)
@@ -131,6 +154,42 @@ class History(dict[str, list[float]]):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
+
+
+def direction(operation: str, name: str, mode: str | None = None) -> int:
+    """1 if high values of a measure are better, -1 if low ones are: by its mode, else its name.
+
+    Raises
+    ------
+    ArgumentError
+        For another mode than "min" and "max", or none for a measure that is not known.
+    """
+    known = {"min": -1, "max": 1}
+    if mode in known:
+        return known[mode]
+    if mode is None:
+        for names, sign in ((LOW, -1), (HIGH, 1)):
+            if any(name == measure or name.endswith(f"_{measure}") for measure in names):
+                return sign
+    raise ArgumentError(
+        message(operation, 'mode="min" or mode="max"', f"mode={mode!r} for {name!r}",
+                "Say which values are better.")
+    )  # fmt: skip
+
+
+def monitored(operation: str, measured: Mapping[str, float], name: str | None) -> tuple[str, float]:
+    """The measure of that name, or without one the validation loss, or else the loss.
+
+    Raises
+    ------
+    ArgumentError
+        For a name that was not measured.
+    """
+    if name is None:
+        name = "val_loss" if "val_loss" in measured else "loss"
+    if name not in measured:
+        raise ArgumentError(message(operation, f"monitor among {', '.join(measured)}", repr(name)))
+    return name, measured[name]
 
 
 def _width(name: str) -> int:

@@ -1,5 +1,8 @@
 """Initial values of parameters: functions of ``(shape, rng, dtype)``; and the one random generator.
 
+The rules that scale with the fans of a layer take the shape of its weights as ``weights``, where
+that is not the shape to draw: so they give a bias, too.
+
 Everything random in `nn` that is given no generator of its own (initial weights, the order of
 batches) draws from one `numpy.random.Generator`, which `seed` sets. Numbers are drawn in float64
 and then rounded, so that a seed means the same network in every dtype.
@@ -13,8 +16,9 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from nn.module import as_array
 from nn.names import named
 from tinygrad_np.errors import ShapeError, message
 
@@ -109,16 +113,24 @@ def _normal(
     return np.asarray(generator(rng).normal(mean, std, shape)).astype(dtype)
 
 
-def fans(shape: Shape) -> tuple[int, int]:
+def fans(shape: Shape, weights: Shape | None = None) -> tuple[int, int]:
     """Inputs that reach one output, and outputs that one input reaches.
 
     ``(in, out)`` for a matrix, ``(in * k, out * k)`` for a kernel ``(out, in, ...)`` of k taps.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    weights : tuple of int, optional
+        The weights beside what is drawn, whose fans count.
 
     Raises
     ------
     ShapeError
         For fewer than two axes, as of a bias.
     """
+    if weights is not None:
+        shape = weights
     if len(shape) < 2:
         raise ShapeError(
             message("init", "a shape (in, out) or (out, in, ...) to tell the fan-in", f"{shape}",
@@ -130,60 +142,89 @@ def fans(shape: Shape) -> tuple[int, int]:
     return shape[1] * taps, shape[0] * taps
 
 
-def xavier_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+def xavier_normal(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, weights: Shape | None = None
+) -> Array:
     """``w ~ N(0, 2 / (in + out))``: the variance of Glorot and Bengio (2010), equation 12."""
-    n, m = fans(shape)
+    n, m = fans(shape, weights)
     return normal(math.sqrt(2 / (n + m)))(shape, rng, dtype)
 
 
-def xavier_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+def xavier_uniform(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, weights: Shape | None = None
+) -> Array:
     """``w ~ U(-a, a), a = sqrt(6 / (in + out))``: Glorot and Bengio (2010), equation 16."""
-    n, m = fans(shape)
+    n, m = fans(shape, weights)
     a = math.sqrt(6 / (n + m))
     return uniform(-a, a)(shape, rng, dtype)
 
 
-def he_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+def he_normal(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, weights: Shape | None = None
+) -> Array:
     """``w ~ N(0, 2 / in)``, for ReLU: He et al. (2015), equation 10."""
-    n, _ = fans(shape)
+    n, _ = fans(shape, weights)
     return normal(math.sqrt(2 / n))(shape, rng, dtype)
 
 
-def he_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+def he_uniform(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, weights: Shape | None = None
+) -> Array:
     """``w ~ U(-a, a), a = sqrt(6 / in)``: the uniform of variance ``2 / in``."""
-    n, _ = fans(shape)
+    n, _ = fans(shape, weights)
     a = math.sqrt(6 / n)
     return uniform(-a, a)(shape, rng, dtype)
 
 
-def lecun_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+def lecun_normal(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, weights: Shape | None = None
+) -> Array:
     """``w ~ N(0, 1 / in)``: LeCun et al., "Efficient BackProp" (1998), equation 16."""
-    n, _ = fans(shape)
+    n, _ = fans(shape, weights)
     return normal(math.sqrt(1 / n))(shape, rng, dtype)
 
 
-def lecun_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+def lecun_uniform(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, weights: Shape | None = None
+) -> Array:
     """``w ~ U(-a, a), a = sqrt(3 / in)``: the uniform of variance ``1 / in``."""
-    n, _ = fans(shape)
+    n, _ = fans(shape, weights)
     a = math.sqrt(3 / n)
     return uniform(-a, a)(shape, rng, dtype)
 
 
+SCALED = (xavier_normal, xavier_uniform, he_normal, he_uniform, lecun_normal, lecun_uniform)
+
 INITIALIZERS: dict[str, Initializer] = {
-    function.__name__: function
-    for function in (
-        xavier_normal, xavier_uniform, he_normal, he_uniform, lecun_normal, lecun_uniform,
-        zeros, ones,
-    )
-}  # fmt: skip
+    function.__name__: function for function in (*SCALED, zeros, ones)
+}
 
 
-def initializer(given: str | Initializer) -> Initializer:
-    """The function of that name, or the callable itself.
+def initializer(given: str | Initializer | ArrayLike) -> Initializer:
+    """The function of that name, the callable itself, or one that gives a copy of an array.
 
     Raises
     ------
     ArgumentError
-        For an unknown name, with the near ones.
+        For an unknown name, with the near ones; for a number, which has no shape.
+    DtypeError
+        For an array of something else than real numbers.
+
+    Examples
+    --------
+    >>> from nn import init
+    >>> init.initializer([1, 2])((2,), dtype=float)
+    array([1., 2.])
     """
-    return named("init", given, INITIALIZERS)
+    if isinstance(given, np.ndarray | list | tuple):
+        return partial(_given, values=as_array(given, "init"))
+    return named("init", given, INITIALIZERS)  # type: ignore[arg-type]  # numbers are refused
+
+
+def _given(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, values: Array) -> Array:
+    return np.array(values, dtype)
+
+
+def of_bias(given: Initializer, weights: Shape) -> Initializer:
+    """The initialiser for the bias beside weights of that shape, whose fans it takes."""
+    return partial(given, weights=weights) if given in SCALED else given

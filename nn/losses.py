@@ -1,12 +1,24 @@
-"""Losses, as modules of outputs and targets."""
+"""Losses, as modules of outputs and targets.
+
+The gradients in the first lines are those of ``reduction="mean"``.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 import tinygrad_np as tg
 from nn.module import Module
-from tinygrad_np.errors import ArgumentError, message
+from nn.options import differing
+from tinygrad_np.errors import ArgumentError, ShapeError, message
+
+__all__ = [
+    "L1", "MSE", "NLL", "BinaryCrossEntropy", "CosineDistance", "HalfSquaredError", "Hinge",
+    "Huber", "KLDivergence", "SoftmaxCrossEntropy",
+]  # fmt: skip
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -34,7 +46,7 @@ class Loss(Module):
         self.reduction = reduction
 
     def describe(self) -> str:
-        return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
+        return ", ".join(differing(self))
 
 
 class MSE(Loss):
@@ -83,6 +95,17 @@ class SoftmaxCrossEntropy(Loss):
     The outputs are logits: the model ends without a softmax. The targets are integers (N,), or
     one-hot rows or probabilities (N, K). See `tinygrad_np.softmax_cross_entropy`.
 
+    Parameters
+    ----------
+    reduction
+        As for `Loss`; the mean is weighted, ``sum_n w[t_n] L_n / sum_n w[t_n]``, as in PyTorch.
+    weight : array_like (K,), optional
+        The weight ``w`` of each class.
+    ignore_label : int, optional
+        Rows with this label count for nothing.
+    label_smoothing : float
+        ``s`` in [0, 1]: the target is ``(1 - s) onehot(t) + s / K``.
+
     Examples
     --------
     >>> import numpy as np, nn
@@ -90,8 +113,23 @@ class SoftmaxCrossEntropy(Loss):
     0.34657359027997264
     """
 
+    def __init__(
+        self,
+        reduction: str = "mean",
+        *,
+        weight: ArrayLike | None = None,
+        ignore_label: int | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(reduction)
+        self.weight = weight
+        self.ignore_label = ignore_label
+        self.label_smoothing = label_smoothing
+
     def forward(self, outputs: Any, targets: Any) -> Any:
-        return tg.softmax_cross_entropy(outputs, targets, self.reduction)
+        return tg.softmax_cross_entropy(
+            outputs, targets, self.reduction, self.weight, self.ignore_label, self.label_smoothing
+        )
 
 
 class BinaryCrossEntropy(Loss):
@@ -100,6 +138,13 @@ class BinaryCrossEntropy(Loss):
     The outputs are logits: the model ends without a sigmoid. The targets are 0, 1 or between, of
     the same shape. See `tinygrad_np.binary_cross_entropy`.
 
+    Parameters
+    ----------
+    reduction
+        As for `Loss`; the mean divides by the number of elements, whatever the weights.
+    weight, pos_weight : array_like, optional
+        Factors of the losses, and of the part of them that belongs to label 1, broadcast.
+
     Examples
     --------
     >>> import numpy as np, nn
@@ -107,5 +152,149 @@ class BinaryCrossEntropy(Loss):
     0.34657359027997264
     """
 
+    def __init__(
+        self,
+        reduction: str = "mean",
+        *,
+        weight: ArrayLike | None = None,
+        pos_weight: ArrayLike | None = None,
+    ) -> None:
+        super().__init__(reduction)
+        self.weight = weight
+        self.pos_weight = pos_weight
+
     def forward(self, outputs: Any, targets: Any) -> Any:
-        return tg.binary_cross_entropy(outputs, targets, self.reduction)
+        return tg.binary_cross_entropy(
+            outputs, targets, self.reduction, self.weight, self.pos_weight
+        )
+
+
+class NLL(Loss):
+    """Negative log-likelihood ``L = -mean_n y_n[t_n]``; ``dy = -onehot(t) / N``.
+
+    The outputs are log-probabilities: the model ends with a log_softmax. See `tinygrad_np.nll`.
+
+    Parameters
+    ----------
+    reduction, weight, ignore_label
+        As for `SoftmaxCrossEntropy`.
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> float(nn.NLL()(np.log([[0.5, 0.5], [0.5, 0.5]]), [0, 1]))
+    0.6931471805599453
+    """
+
+    def __init__(
+        self,
+        reduction: str = "mean",
+        *,
+        weight: ArrayLike | None = None,
+        ignore_label: int | None = None,
+    ) -> None:
+        super().__init__(reduction)
+        self.weight = weight
+        self.ignore_label = ignore_label
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        return tg.nll(outputs, targets, self.reduction, self.weight, self.ignore_label)
+
+
+class L1(Loss):
+    """Absolute error ``L = mean(|y - t|)`` over all elements; ``dy = sign(y - t) / n``, 0 at 0.
+
+    See `tinygrad_np.l1`.
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> float(nn.L1()(np.array([1.0, 2.0]), [1.0, 4.0]))
+    1.0
+    """
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        return tg.l1(outputs, targets, self.reduction)
+
+
+class Huber(Loss):
+    """Half the squared error where it is small, a line where ``|y - t| >= delta``.
+
+    ``dy = clip(y - t, -delta, delta) / n``. See `tinygrad_np.huber`.
+
+    Parameters
+    ----------
+    reduction
+        As for `Loss`.
+    delta : float
+        Above 0: where the parabola becomes a line.
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> nn.Huber("none")(np.array([1.0, 2.0]), [1.5, 4.0])
+    array([0.125, 1.5  ])
+    """
+
+    def __init__(self, reduction: str = "mean", *, delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        if not delta > 0:
+            raise ArgumentError(message("Huber", "delta above 0", repr(delta)))
+        self.delta = delta
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        return tg.huber(outputs, targets, self.reduction, self.delta)
+
+
+class KLDivergence(Loss):
+    """Divergence ``L = mean_n sum_k t_nk (log t_nk - y_nk)`` of log-probabilities y from t.
+
+    ``dy = -t / N``. The targets are probabilities (N, K). See `tinygrad_np.kl_div`.
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> float(nn.KLDivergence()(np.log([[0.5, 0.5]]), [[1.0, 0.0]]))
+    0.6931471805599453
+    """
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        return tg.kl_div(outputs, targets, self.reduction)
+
+
+class Hinge(Loss):
+    """Hinge loss ``L = mean(max(0, 1 - t y))`` of labels -1 and 1; ``dy = -t (t y < 1) / n``.
+
+    See `tinygrad_np.hinge`.
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> nn.Hinge("none")(np.array([0.5, 2.0, 0.5]), [1, 1, -1])
+    array([0.5, 0. , 1.5])
+    """
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        return tg.hinge(outputs, targets, self.reduction)
+
+
+class CosineDistance(Loss):
+    """``L = mean_n (1 - cos(y_n, t_n))``, the cosine being ``y.t / (|y| |t|)`` of rows (N, K).
+
+    ``dy = (cos y / |y| - t / |t|) / (N |y|)``. See `tinygrad_np.cosine_similarity`.
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> nn.CosineDistance("none")(np.array([[1.0, 0.0], [2.0, 0.0]]), [[0.0, 3.0], [1.0, 0.0]])
+    array([1., 0.])
+    """
+
+    def forward(self, outputs: Any, targets: Any) -> Any:
+        if np.shape(outputs) != np.shape(targets):
+            raise ShapeError(
+                message("CosineDistance", f"targets of the shape of the outputs, {np.shape(outputs)}",
+                        f"{np.shape(targets)}")
+            )  # fmt: skip
+        losses = 1 - tg.cosine_similarity(outputs, targets)
+        return losses if self.reduction == "none" else getattr(losses, self.reduction)()

@@ -200,6 +200,42 @@ class Module:
         """Set `training` to False here and in every module within."""
         return self.train(False)
 
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Convert all floating-point parameters and buffers, and what layers convert batches to.
+
+        The tensors are new ones, without gradients: give an optimizer the new `parameters`.
+
+        Parameters
+        ----------
+        dtype : dtype
+            A floating-point one.
+
+        Raises
+        ------
+        DtypeError
+            For another kind of dtype.
+
+        Examples
+        --------
+        >>> import nn
+        >>> nn.Dense(2, 3).astype("float64").W.dtype
+        dtype('float64')
+        """
+        target = np.dtype(dtype)
+        if target.kind != "f":
+            raise DtypeError(message("astype", "a floating-point dtype", f"{target}"))
+        before = [tensor for _, tensor in self._tensors() if tensor.dtype.kind == "f"]
+        cast = {
+            id(t): tg.Tensor(t.data, requires_grad=t.requires_grad, dtype=target, name=t.name)
+            for t in before
+        }
+        for _, module in self.named_modules():
+            for name, value in vars(module).items():
+                vars(module)[name] = _replaced(value, cast)
+            if hasattr(module, "dtype"):
+                module.dtype = target
+        return self
+
     # -- how it looks ------------------------------------------------------------------------------
 
     def describe(self) -> str:
@@ -256,6 +292,20 @@ def _walk(value: Any, path: str = "", seen: set[int] | None = None) -> Iterator[
         yield path, value
     for name, child in children:
         yield from _walk(child, f"{path}.{name}" if path else str(name), seen)
+
+
+def _replaced(value: Any, tensors: Mapping[int, tg.Tensor]) -> Any:
+    """The value of an attribute, with other tensors in the places of those whose ids are given."""
+    match value:
+        case tg.Tensor():
+            return tensors.get(id(value), value)
+        case dict():
+            value.update({key: _replaced(one, tensors) for key, one in value.items()})
+        case list():
+            value[:] = [_replaced(one, tensors) for one in value]
+        case tuple() if any(isinstance(one, tg.Tensor) for one in value):
+            return tuple(_replaced(one, tensors) for one in value)
+    return value
 
 
 def _drawn(module: Module, above: tuple[Module, ...]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from operator import is_
 from types import NoneType
 from typing import Any, ClassVar, Final, NamedTuple
@@ -23,12 +23,19 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_np import Tensor
-from tinygrad_np.errors import ArgumentError, DtypeError, GradientError, ShapeError, message
+from tinygrad_np import Tensor, no_grad
+from tinygrad_np.errors import (
+    ArgumentError,
+    DtypeError,
+    GradientError,
+    NonFiniteError,
+    ShapeError,
+    message,
+)
 
 __all__ = [
-    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "NAdam", "Optimizer", "RAdam",
-    "RMSProp",
+    "LBFGS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "NAdam", "Optimizer",
+    "RAdam", "RMSProp", "clip_norm", "clip_value",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -487,6 +494,10 @@ def _checked(where: str, name: str, value: Any, default: Any) -> Any:
         if not isinstance(value, bool | np.bool_):
             raise DtypeError(message(where, "True or False", repr(value)))
         return bool(value)
+    if isinstance(default, int):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ArgumentError(message(where, "a whole number of at least 1", repr(value)))
+        return int(value)
     if isinstance(default, tuple):
         if not isinstance(value, tuple | list) or len(value) != len(default):
             raise ArgumentError(message(where, f"{len(default)} numbers in [0, 1)", repr(value)))
@@ -1084,3 +1095,235 @@ class Lion(Optimizer):
         multiply(work, rate, out=work)
         subtract(p, work, out=p)
         accumulate(m, beta2, g)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LBFGS(Optimizer):
+    """L-BFGS: ``p = p - t H g``, where ``H`` approximates the inverse Hessian of all parameters.
+
+    H is made of the last ``history`` pairs ``s`` and ``y``, the differences of successive
+    parameters and gradients. It is for losses without noise: all rows in one batch.
+
+    Parameters
+    ----------
+    params, weight_decay
+        See `Optimizer`; in one group.
+    lr : float
+        The step ``t``, or with a closure the longest that is tried. The first step is
+        ``min(1, 1 / sum(abs(g)))`` of it, for nothing is known of H yet.
+    history : int
+        Pairs that are kept.
+
+    Notes
+    -----
+    Nocedal and Wright, "Numerical Optimization" (2006): algorithm 7.4, with H_0 of equation 7.20;
+    with a closure the step is halved until the loss falls as much as inequality 3.4 asks
+    (algorithm 3.1). A pair with ``s @ y <= 1e-10`` is left out, so that H stays positive definite.
+
+    Examples
+    --------
+    >>> import tinygrad_np as tg
+    >>> w = tg.Tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer, loss = LBFGS([w]), lambda: (w * w * [1.0, 100.0]).sum()
+    >>> for _ in range(12):
+    ...     optimizer.zero_grad()
+    ...     loss().backward()
+    ...     optimizer.step(loss)
+    >>> float(loss().data) < 1e-12
+    True
+    """
+
+    lr: float = 1.0
+    history: int = 10
+
+    def attach(self, params: Params) -> None:
+        """Take the parameters, if none were given.
+
+        Raises
+        ------
+        ArgumentError
+            For groups.
+        """
+        items: Any = list(params) if isinstance(params, Iterable) else params
+        if isinstance(items, list) and any(isinstance(item, Mapping) for item in items):
+            raise ArgumentError(
+                message("LBFGS: params", "parameters", "groups", "It has one step for all of them.")
+            )
+        super().attach(params if isinstance(params, Tensor | str | Mapping) else items)
+
+    def __post_init__(self) -> None:
+        self.last: tuple[Array, Array] | None = None  # parameters and gradient of the step before
+        self.pairs: list[tuple[Array, Array]] = []
+        super().__post_init__()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """Update every parameter.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Gives the loss at the present parameters, as a number or a Tensor of one element; it is
+            called at the parameters of before, then at those of each step that is tried.
+        """
+        self._check_attached("step")
+        x = _flat([p.data for p in self.params])
+        g = _flat([np.zeros_like(p.data) if p.grad is None else p.grad for p in self.params])
+        g = g + self.weight_decay * x
+        if self.last is not None:
+            s, y = x - self.last[0], g - self.last[1]
+            if s @ y > 1e-10:
+                self.pairs = [*self.pairs, (s, y)][-self.history :]
+        d = -self._inverse_hessian_times(g)
+        t = self.lr
+        if self.last is None:
+            t *= min(1.0, 1 / max(float(abs(g).sum()), 1e-300))
+        self.last = x, g
+        if closure is None:
+            self._set(x + t * d)
+            return
+
+        def loss(at: Array) -> float:
+            self._set(at)
+            with no_grad():
+                return float(closure()) + self.weight_decay / 2 * float(at @ at)
+
+        before, slope = loss(x), float(g @ d)
+        for _ in range(30):
+            if loss(x + t * d) <= before + 1e-4 * t * slope:
+                return
+            t /= 2
+        self._set(x)  # nothing that rounding leaves is better
+
+    def _inverse_hessian_times(self, g: Array) -> Array:
+        """``H g``: down and up the pairs, from the last to the first and back."""
+        q, factors = g, []
+        for s, y in reversed(self.pairs):
+            alpha = (s @ q) / (s @ y)
+            factors.append(alpha)
+            q = q - alpha * y
+        if self.pairs:
+            s, y = self.pairs[-1]
+            q = q * ((s @ y) / (y @ y))
+        for (s, y), alpha in zip(self.pairs, reversed(factors)):
+            q = q + (alpha - (y @ q) / (s @ y)) * s
+        return q
+
+    def _set(self, flat: Array) -> None:
+        ends = np.cumsum([p.size for p in self.params])
+        for p, part in zip(self.params, np.split(flat, ends[:-1])):
+            p.data = part.reshape(p.shape)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of options and state, from which a run goes on to the same bits."""
+        self._check_attached("state_dict")
+        pairs = [self.last, *self.pairs] if self.last is not None else []
+        kept = [[np.array(one) for one in pair] for pair in pairs]
+        return {"algorithm": "LBFGS", "options": self._options(), "state": kept}
+
+    def _loads(self, state: Mapping[str, Any]) -> list[Callable[[], None]]:
+        where, size = "LBFGS.load_state_dict", sum(p.size for p in self.params)
+        if state.get("algorithm") != "LBFGS" or not {"options", "state"} <= state.keys():
+            got = state.get("algorithm")
+            raise ArgumentError(message(where, "the state of LBFGS", f"{got}'s"))
+        options = replace(self, params=None, **state["options"])._options()
+        pairs = [(np.array(first), np.array(second)) for first, second in state["state"]]
+        for array in (one for pair in pairs for one in pair):
+            if array.shape != (size,):
+                raise ShapeError(message(where, f"states ({size},)", f"{array.shape}"))
+
+        def take() -> None:
+            vars(self).update(options)
+            self.last, self.pairs = (pairs[0], pairs[1:]) if pairs else (None, [])
+
+        return [take]
+
+
+def _flat(arrays: list[Array]) -> Array:
+    return np.concatenate([array.ravel() for array in arrays])
+
+
+# --------------------------------------------------------------------------------------------------
+# Clipping
+# --------------------------------------------------------------------------------------------------
+
+
+def clip_norm(params: Iterable[Tensor], limit: float) -> float:
+    """Scale all gradients by ``min(1, limit / |g|)``, ``|g|`` the norm of all of them together.
+
+    Parameters
+    ----------
+    params : iterable of Tensor
+        Those without a gradient do not count.
+    limit : float
+        > 0.
+
+    Returns
+    -------
+    float
+        The norm before.
+
+    Raises
+    ------
+    ArgumentError
+        For a limit that is not above 0.
+    NonFiniteError
+        For a norm that is not finite; the gradients stay as they are.
+
+    Notes
+    -----
+    Pascanu, Mikolov and Bengio, "On the Difficulty of Training Recurrent Neural Networks" (2013),
+    algorithm 1. PyTorch adds 1e-6 to the norm it divides by.
+
+    Examples
+    --------
+    >>> import tinygrad_np as tg
+    >>> w = tg.Tensor([0.0, 0.0], requires_grad=True)
+    >>> w.grad = [3.0, 4.0]
+    >>> clip_norm([w], limit=1.0)
+    5.0
+    >>> w.grad
+    array([0.6, 0.8])
+    """
+    _check_limit("clip_norm", limit)
+    found = [(p, p.grad) for p in params if p.grad is not None]
+    norm = sqrt(sum(float(np.vdot(g, g)) for _, g in found))
+    if not isfinite(norm):
+        raise NonFiniteError(message("clip_norm", "gradients with a finite norm", f"{norm}"))
+    if norm > limit:
+        for p, g in found:
+            p.grad = g * g.dtype.type(limit / norm)
+    return norm
+
+
+def clip_value(params: Iterable[Tensor], limit: float) -> None:
+    """Clip each number of the gradients: ``g = max(-limit, min(g, limit))``.
+
+    Parameters
+    ----------
+    params : iterable of Tensor
+    limit : float
+        > 0.
+
+    Raises
+    ------
+    ArgumentError
+        For a limit that is not above 0.
+
+    Examples
+    --------
+    >>> import tinygrad_np as tg
+    >>> w = tg.Tensor([0.0, 0.0], requires_grad=True)
+    >>> w.grad = [3.0, -0.5]
+    >>> clip_value([w], limit=1.0)
+    >>> w.grad
+    array([ 1. , -0.5])
+    """
+    _check_limit("clip_value", limit)
+    for p in params:
+        if p.grad is not None:
+            p.grad = p.grad.clip(-limit, limit)
+
+
+def _check_limit(where: str, limit: Any) -> None:
+    if not isinstance(limit, int | float | np.number) or not limit > 0:
+        raise ArgumentError(message(where, "a limit above 0", repr(limit)))

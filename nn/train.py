@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import copy
 import os
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from math import inf
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -15,15 +20,20 @@ from numpy.typing import ArrayLike, NDArray
 import tinygrad_np as tg
 from nn import init
 from nn import metrics as measures
-from nn.data import batches, check_finite, check_rows, train_test_split
+from nn.callbacks import Callback, Checkpoint, Run, check_count
+from nn.checkpoint import load_run
+from nn.data import batches, check_rows
 from nn.history import History
+from nn.layers.activation import Sigmoid, Softmax
+from nn.layers.container import Sequential
 from nn.module import Module, as_array, mode
 from nn.names import named
-from nn.optim import Optimizer
+from nn.optim import LBFGS, Optimizer, clip_norm, clip_value
+from nn.schedules import Schedule
+from nn.sources import Batch, ClassWeights, Data, Rows, Stream, source
 from tinygrad_np.errors import ArgumentError, NonFiniteError, message
 
 Array = NDArray[Any]
-Data = Iterable[ArrayLike]
 Loss = Callable[[Any, Any], Any]
 Metric = Callable[..., Any]  # of (y_true, outputs), giving a number
 
@@ -48,19 +58,29 @@ def fit(
     optimizer: Optimizer,
     epochs: int = 1,
     batch_size: int | None = 32,
-    validation: Data | float | None = None,
+    validation: Data | Mapping[str, Data] | float | None = None,
     metrics: Sequence[str | Metric] = (),
     seed: int | None = None,
     shuffle: bool = True,
     verbose: bool | int = True,
+    callbacks: Sequence[Callback] = (),
+    schedule: Schedule | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    accumulate: int = 1,
+    class_weight: ClassWeights | None = None,
+    sample_weight: ArrayLike | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train a model: for each batch, forward, backward, step.
 
     Parameters
     ----------
     model : Module
-    data : (x, y) or Dataset
-        Inputs (N, ...) and targets (N, ...).
+    data : (x, y), Dataset, or batches
+        Inputs (N, ...) and targets (N, ...). Memory-mapped arrays are read batch by batch. Batches
+        are an iterable of (x, y) or (x, y, weights), read once an epoch, or a function of nothing
+        that makes one; size and order are theirs.
     loss : callable
         ``loss(outputs, targets)`` gives a Tensor of one element, as the modules of `nn.losses` do.
     optimizer : Optimizer
@@ -69,8 +89,9 @@ def fit(
         How often all rows are seen.
     batch_size : int or None
         Rows a step, fewer in the last of an epoch; None for all rows in one step.
-    validation : (x, y), Dataset or float, optional
-        Measured after each epoch; a fraction holds out that part of the rows, drawn at random.
+    validation : data, dict of data, or float, optional
+        Measured after each epoch; several sets under their names; a fraction holds out that part of
+        the rows, drawn at random.
     metrics : sequence of str or callable
         Names among those of `METRICS`, or functions of (y_true, outputs), both arrays.
     seed : int, optional
@@ -80,6 +101,22 @@ def fit(
     verbose : bool or int
         True for a progress bar, where standard error is a terminal and ``CI`` is not set; an int
         k to print every k-th epoch.
+    callbacks : sequence of Callback
+        Called in this order, but a `Checkpoint` last, for it saves what the others have done.
+    schedule : Schedule, optional
+        Sets the learning rate after each epoch or step.
+    clip_norm, clip_value : float, optional
+        Limits of the gradient before each step, by value first; see `nn.clip_norm`.
+    accumulate : int
+        Batches a step: its gradient is that of all their rows together.
+    class_weight : {label: weight}, array_like (K,) or "balanced", optional
+        Factors of the rows' losses, by label; "balanced" is ``N / (K N_k)``.
+    sample_weight : array_like (N,), optional
+        Factors of the rows' losses; the mean still divides by their number, as in Keras. Losses of
+        validation data have no weights.
+    resume : path, optional
+        A file of `nn.Checkpoint`: the run goes on where it was written, with the seed, options and
+        learning rate of then, to the same bits. A file that is not there yet means from the start.
 
     Returns
     -------
@@ -92,7 +129,8 @@ def fit(
     ShapeError, DtypeError, IndexingError, NonFiniteError, ArgumentError
         Before training, for data, targets or settings that do not fit.
     NonFiniteError
-        When a loss is not finite, with epoch and step; the weights are those before that step.
+        When a loss is not finite, with epoch and step. The weights are those before that step; if
+        these are not finite either, the last that were copied, at most `COPIED` batches old.
 
     Warns
     -----
@@ -112,79 +150,251 @@ def fit(
     """
     if seed is not None:
         init.seed(seed)
-    x, y = _rows("fit", data)
-    held_out: tuple[Array, Array] | None = None
-    if isinstance(validation, float):
-        x, held_x, y, held_y = train_test_split(x, y, test_size=validation, rng=init.generator())
-        held_out = held_x, held_y
-    elif validation is not None:
-        held_out = _rows("fit: validation", validation)
-    if not isinstance(epochs, int | np.integer) or epochs < 1:
-        raise ArgumentError(message("fit", "epochs as a whole number of at least 1", repr(epochs)))
-    functions = _metrics(metrics)
-    for given_x, given_y in filter(None, [(x, y), held_out]):
-        _try(model, given_x, given_y, loss, functions, batch_size)
-    _hand_over(optimizer, model)
+    interrupted = None if resume is None else _interrupted(resume)
+    generator = init.generator()
+    if interrupted is not None:
+        generator.bit_generator.state = interrupted["first_draw"]
+    first_draw = dict(generator.bit_generator.state)
 
-    history = History()
-    every = 0 if isinstance(verbose, bool) else verbose
-    steps = 1 if batch_size is None else math.ceil(len(x) / batch_size)
-    with _bar(epochs * steps, shown=verbose is True) as bar, mode(model, training=True):
+    training, held_out = _split(source("fit", data, sample_weight, class_weight), validation)
+    parts = (training, *held_out.values())
+    _check_settings(parts, epochs, batch_size, accumulate, callbacks, optimizer)
+    functions, weighted = _metrics(metrics), _Weighted(loss)
+    for part in parts:
+        _try(model, part.first(), weighted, functions, batch_size)
+    parameters = model.parameters()
+    clips = _clips(optimizer.params or parameters, clip_norm, clip_value)
+    _hand_over(optimizer, parameters)
+    if schedule is not None:
+        schedule.attach(optimizer)
+
+    settings = {
+        "rows": len(training) if isinstance(training, Rows) else None, "batch_size": batch_size,
+        "shuffle": shuffle, "accumulate": accumulate, "clip_norm": clip_norm,
+        "clip_value": clip_value,
+    }  # fmt: skip
+    callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+    run = Run(model, loss, optimizer, schedule, callbacks, epochs, settings, first_draw)
+    if interrupted is not None:
+        run.go_on(interrupted)
+    if run.epoch > 0:
+        for part in parts:
+            part.forget()
+    run.history.sets = list(held_out)
+    loop = _Loop(run, weighted, functions, clips, accumulate)
+    steps = training.steps(batch_size)
+    total = None if steps is None else epochs * steps
+    with _bar(total, run.epoch * (steps or 0), verbose is True) as bar, mode(model, training=True):
         try:
-            for epoch in range(1, epochs + 1):
-                start = perf_counter()
-                served = _served(x, y, batch_size, shuffle)
-                measured = _epoch(model, served, loss, optimizer, functions, f"epoch {epoch}", bar)
-                if held_out is not None:
-                    found = evaluate(model, held_out, loss=loss, metrics=metrics)
-                    measured |= {f"val_{name}": value for name, value in found.items()}
-                history.add(measured, perf_counter() - start)
-                bar.set_postfix({"epoch": epoch} | measured, refresh=False)
-                if every and epoch == 1:
-                    print(history.head())
-                if every and (epoch % every == 0 or epoch in (1, epochs)):
-                    print(history.row(epoch), flush=True)
+            loop.train(
+                lambda: training.batches(batch_size, shuffle), held_out, bar,
+                every=0 if isinstance(verbose, bool) else verbose,
+            )  # fmt: skip
         except KeyboardInterrupt:
+            run.stop("interrupted")
             warnings.warn(
-                f"fit: interrupted after {len(history.seconds)} of {epochs} epochs; the model "
+                f"fit: interrupted after {len(run.history.seconds)} of {epochs} epochs; the model "
                 "keeps the weights it has.",
                 stacklevel=2,
             )
-    return history
+        for callback in callbacks:
+            callback.on_train_end(run)
+    return run.history
 
 
-def _epoch(
-    model: Module,
-    served: Iterable[tuple[Array, ...]],
-    loss: Loss,
-    optimizer: Optimizer,
-    metrics: dict[str, Metric],
-    place: str,
-    bar: Any,
-) -> dict[str, float]:
-    """Train on each batch once."""
-    summed = getattr(loss, "reduction", "mean") == "sum"
-    total, rows = 0.0, 0
-    seen: list[tuple[Array, Array]] = []
-    for step, (x, y) in enumerate(served, start=1):
-        optimizer.zero_grad()
-        outputs = model(x)
-        error = loss(outputs, y)
-        value = error.item()
-        if not math.isfinite(value):
-            raise NonFiniteError(
-                message(f"fit: {place}, step {step}", "a finite loss", f"{value}",
-                        "Lower the learning rate, or standardise x and y (nn.Standardizer).")
+COPIED = 100  # batches after which the weights are copied, in case that later ones are not finite
+
+
+class _Loop:
+    """The epochs of a run, and what happens in each."""
+
+    def __init__(
+        self,
+        run: Run,
+        weighted: _Weighted,
+        metrics: dict[str, Metric],
+        clips: list[Callable[[], Any]],
+        accumulate: int,
+    ) -> None:
+        self.run, self.weighted, self.metrics = run, weighted, metrics
+        self.clips, self.accumulate = clips, accumulate
+        self.good = _Good(run.model)
+        per_step = run.schedule is not None and run.schedule.per == "step"
+        self.schedule = run.schedule if per_step else None
+        self.watchers = [
+            callback for callback in run.callbacks
+            if type(callback).on_step_end is not Callback.on_step_end
+        ]  # fmt: skip
+        self.rows = 0  # of the batches since the last step
+
+    def train(
+        self,
+        batches: Callable[[], Iterable[Batch]],
+        held_out: Mapping[str, Rows | Stream],
+        bar: Any,
+        every: int,
+    ) -> None:
+        """Train until the last epoch or until somebody stops it; print every so many epochs."""
+        run, history = self.run, self.run.history
+        for callback in run.callbacks:
+            callback.on_train_begin(run)
+        while run.epoch < run.epochs and not history.stopped:
+            run.epoch += 1
+            start = perf_counter()
+            measured = self._epoch(batches(), bar)
+            for name, part in held_out.items():
+                found = _measure(run.model, part, run.loss, self.metrics, 1024)
+                measured |= {f"{name}_{measure}": value for measure, value in found.items()}
+            if run.schedule is not None:
+                measured["lr"] = run.optimizer.groups[0].lr
+                run.schedule.epoch_ended(measured)
+            history.add(measured, perf_counter() - start)
+            if run.callbacks or run.epoch == run.epochs:
+                self.good.check(f"epoch {run.epoch}")
+            for callback in run.callbacks:
+                callback.on_epoch_end(run)
+            if bar is not None:
+                bar.set_postfix({"epoch": run.epoch} | measured, refresh=False)
+            if every:
+                self._print(every)
+
+    def _print(self, every: int) -> None:
+        run, history = self.run, self.run.history
+        if run.epoch == 1:
+            print(history.head())
+        if run.epoch % every == 0 or run.epoch in (1, run.epochs) or history.stopped:
+            print(history.row(run.epoch), flush=True)
+
+    def _epoch(self, served: Iterable[Batch], bar: Any) -> dict[str, float]:
+        """Train on each batch once."""
+        run, weighted, good, accumulate = self.run, self.weighted, self.good, self.accumulate
+        model, loss, optimizer = run.model, run.loss, run.optimizer
+        summed = weighted.summed
+        special = accumulate > 1 or self.clips or self.schedule or self.watchers
+        plain = not (special or isinstance(optimizer, LBFGS))
+        total, rows = 0.0, 0
+        seen: list[tuple[Array, Array]] = []
+        for step, (x, y, weights) in enumerate(served, start=1):
+            if accumulate == 1 or step % accumulate == 1:
+                optimizer.zero_grad()
+            outputs = model(x)
+            error = loss(outputs, y) if weights is None else weighted(outputs, y, weights)
+            value = error.item()
+            if not -inf < value < inf:  # nor if it is nan
+                raise good.refusal(f"epoch {run.epoch}, step {step}", f"{value}")
+            if good.batches % COPIED == 0:
+                good.copy(f"epoch {run.epoch}, step {step}")
+            good.batches += 1
+            weight = 1 if summed else len(y)
+            total += weight * value
+            rows += weight
+            if self.metrics:
+                seen.append((y, _plain(outputs)))
+            if plain:
+                error.backward()
+                optimizer.step()
+            else:
+                run.step, run.value = step, value
+                again = partial(self._loss, x, y, weights)
+                self._update(error, weight, step % accumulate == 0, again)
+            if bar is not None and bar.update():
+                bar.set_postfix({"epoch": run.epoch, "loss": value}, refresh=False)
+        if self.rows:
+            self._step()
+        return {"loss": total if summed else total / rows} | _measured(self.metrics, seen)
+
+    def _loss(self, x: Array, y: Array, weights: Array | None) -> Any:
+        return self.weighted(self.run.model(x), y, weights)
+
+    def _update(self, error: Any, rows: int, complete: bool, again: Callable[[], Any]) -> None:
+        """Add the gradient of a batch, and take a step after the last one."""
+        if self.accumulate == 1:
+            error.backward()
+            self._step(again)
+            return
+        error.backward(rows)  # of the sum over rows, so that batches of different sizes add up
+        self.rows += rows
+        if complete:
+            self._step()
+
+    def _step(self, again: Callable[[], Any] | None = None) -> None:
+        if self.rows and not self.weighted.summed:
+            for p in self.run.optimizer.params:
+                if p.grad is not None:
+                    p.grad = p.grad / self.rows
+        self.rows = 0
+        for clip in self.clips:
+            clip()
+        optimizer = self.run.optimizer
+        if isinstance(optimizer, LBFGS):
+            optimizer.step(again)
+        else:
+            optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        for callback in self.watchers:
+            callback.on_step_end(self.run)
+
+
+class _Good:
+    """The last weights and buffers that gave a finite loss, as far as they were copied."""
+
+    def __init__(self, model: Module) -> None:
+        tensors = model.named_parameters() + model.named_buffers()
+        self.tensors = [tensor for _, tensor in tensors]
+        self.batches = 0
+        self.copies: list[Array] = []
+        self.place = ""
+
+    def copy(self, place: str) -> None:
+        """Keep the present ones."""
+        self.copies = [tensor.data.copy() for tensor in self.tensors]
+        self.place = place
+
+    def check(self, place: str) -> None:
+        """Raise unless all weights are finite."""
+        if not self._finite():
+            raise self.refusal(f"after {place}", "weights that are not finite")
+
+    def refusal(self, place: str, got: str) -> NonFiniteError:
+        """The error, after the weights were set to those it names."""
+        kept = "that step"
+        if self.copies and not self._finite():
+            kept = self.place
+            for tensor, array in zip(self.tensors, self.copies):
+                tensor.data = array.copy()
+        return NonFiniteError(
+            message(f"fit: {place}", "a finite loss", got,
+                    "Lower the learning rate, or standardise x and y (nn.Standardizer). "
+                    f"The model has the weights from before {kept}.")
+        )  # fmt: skip
+
+    def _finite(self) -> bool:
+        return all(bool(np.isfinite(tensor.data).all()) for tensor in self.tensors)
+
+
+class _Weighted:
+    """The loss of a batch whose rows have weights: ``mean_n w_n L_n``, or the sum."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+        self.summed = getattr(loss, "reduction", "mean") == "sum"
+        self.each: Any = None
+        if isinstance(loss, Module) and getattr(loss, "reduction", None) in ("mean", "sum"):
+            self.each = copy.copy(loss)
+            self.each.reduction = "none"
+
+    def __call__(self, outputs: Any, y: Array, weights: Array | None) -> Any:
+        if weights is None:
+            return self.loss(outputs, y)
+        if self.each is None:
+            raise ArgumentError(
+                message("fit: weights", 'a loss of nn.losses with reduction "mean" or "sum"',
+                        repr(self.loss))
             )  # fmt: skip
-        error.backward()
-        optimizer.step()
-        weight = 1 if summed else len(y)
-        total += weight * value
-        rows += weight
-        if metrics:
-            seen.append((y, _plain(outputs)))
-        bar.update()
-    return {"loss": total if summed else total / rows} | _measured(metrics, seen)
+        errors = self.each(outputs, y)
+        factors = weights.astype(errors.dtype).reshape(-1, *[1] * (errors.ndim - 1))
+        return (tg.sum if self.summed else tg.mean)(errors * factors)
 
 
 def evaluate(
@@ -195,19 +405,19 @@ def evaluate(
     metrics: Sequence[str | Metric] = (),
     batch_size: int | None = 1024,
 ) -> dict[str, float]:
-    """Loss and metrics of a model on data, all rows at once, in evaluation mode.
+    """Loss and metrics of a model on data, in evaluation mode.
 
     Parameters
     ----------
     model, data, loss, metrics
         As in `fit`.
     batch_size : int or None
-        Rows that the model is given at a time.
+        Rows that the model and the loss are given at a time.
 
     Returns
     -------
     dict of float
-        ``loss`` and the metrics' names.
+        ``loss``, the mean over all rows (or the sum), and the metrics' names.
 
     Examples
     --------
@@ -216,12 +426,31 @@ def evaluate(
     >>> nn.evaluate(model, (x, nn.predict(model, x)), loss=nn.MSE(), metrics=["mae"])
     {'loss': 0.0, 'mae': 0.0}
     """
-    x, y = _rows("evaluate", data)
-    functions = _metrics(metrics)
-    outputs = predict(model, x, batch_size)
-    with tg.no_grad():
-        measured = {} if loss is None else {"loss": float(loss(tg.Tensor(outputs), y).item())}
-    return measured | _measured(functions, [(y, outputs)])
+    return _measure(model, source("evaluate", data), loss, _metrics(metrics), batch_size)
+
+
+def _measure(
+    model: Module,
+    part: Rows | Stream,
+    loss: Loss | None,
+    metrics: dict[str, Metric],
+    batch_size: int | None,
+) -> dict[str, float]:
+    """What `evaluate` returns; outputs are kept only for metrics."""
+    summed = getattr(loss, "reduction", "mean") == "sum"
+    total, rows = 0.0, 0
+    seen: list[tuple[Array, Array]] = []
+    with mode(model, training=False), tg.no_grad():
+        for x, y, _ in part.batches(batch_size, shuffle=False):
+            outputs = model(x)
+            if loss is not None:
+                weight = 1 if summed else len(y)
+                total += weight * float(loss(outputs, y).item())
+                rows += weight
+            if metrics:
+                seen.append((y, _plain(outputs)))
+    measured = {} if loss is None else {"loss": total if summed else total / rows}
+    return measured | _measured(metrics, seen)
 
 
 def predict(model: Module, x: ArrayLike, batch_size: int | None = 1024) -> Array:
@@ -257,23 +486,98 @@ def predict(model: Module, x: ArrayLike, batch_size: int | None = 1024) -> Array
     return np.concatenate(parts)
 
 
+def predict_proba(
+    model: Module, x: ArrayLike, batch_size: int | None = 1024, *, multilabel: bool = False
+) -> Array:
+    """The probabilities of the classes: softmax of `predict`, or sigmoid for a single column.
+
+    A model that ends in a softmax or sigmoid gives probabilities already; of any other the outputs
+    are taken to be logits, as the losses do.
+
+    Parameters
+    ----------
+    model, x, batch_size
+        As in `predict`.
+    multilabel : bool
+        Whether the columns are classes that do not exclude each other: the sigmoid of each.
+
+    Returns
+    -------
+    ndarray (N, K), or (N, 1) or (N,) like the outputs
+
+    Examples
+    --------
+    >>> import numpy as np, nn
+    >>> model = nn.Dense(2, 3, weights_init="zeros", bias_init=nn.init.constant(5))
+    >>> nn.predict_proba(model, np.ones((1, 2))).round(3)
+    array([[0.333, 0.333, 0.333]], dtype=float32)
+    """
+    outputs = predict(model, x, batch_size)
+    last: Any = model
+    while isinstance(last, Sequential) and len(last):
+        last = last[-1]
+    if isinstance(last, Softmax | Sigmoid) or getattr(last, "activation", last) in PROBABILITIES:
+        return outputs
+    columns = outputs.shape[1] if outputs.ndim > 1 else 1
+    return np.asarray((tg.sigmoid if multilabel or columns == 1 else tg.softmax)(outputs))
+
+
+PROBABILITIES = (tg.softmax, tg.sigmoid)
+
+
 # --------------------------------------------------------------------------------------------------
 # Before training: everything that can be refused is
 # --------------------------------------------------------------------------------------------------
 
 
-def _rows(operation: str, data: Data) -> tuple[Array, Array]:
-    """Inputs and targets, checked."""
-    pair = list(data) if isinstance(data, Iterable) and not isinstance(data, np.ndarray) else []
-    if len(pair) != 2:
+def _interrupted(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The run to resume, or None for a file that is not there yet."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"resume: there is no folder {path.parent}.")
+    return load_run(path, Run.saved) if path.exists() else None
+
+
+def _split(
+    training: Rows | Stream, validation: Data | Mapping[str, Data] | float | None
+) -> tuple[Rows | Stream, dict[str, Rows | Stream]]:
+    """The data to train on, and the validation sets by name."""
+    if validation is None:
+        return training, {}
+    if isinstance(validation, float):
+        training, held_out = training.split(validation)
+        return training, {"val": held_out}
+    if isinstance(validation, Mapping):
+        return training, {name: source(f"fit: {name}", part) for name, part in validation.items()}
+    return training, {"val": source("fit: validation", validation)}
+
+
+def _check_settings(
+    parts: Sequence[Rows | Stream],
+    epochs: int,
+    batch_size: int | None,
+    accumulate: int,
+    callbacks: Sequence[Callback],
+    optimizer: Optimizer,
+) -> None:
+    check_count("fit", "epochs", epochs)
+    check_count("fit", "accumulate", accumulate)
+    if batch_size is not None:
+        check_count("fit", "batch_size", batch_size)
+    for part in parts:
+        if epochs > 1 and isinstance(part, Stream) and part.once:
+            raise ArgumentError(
+                message(part.operation, "batches that can be read once an epoch", "an iterator",
+                        "Give a function that makes it: lambda: batches().")
+            )  # fmt: skip
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ArgumentError(message("fit", "callbacks that are nn.Callback", repr(callback)))
+    if isinstance(optimizer, LBFGS) and accumulate > 1:
         raise ArgumentError(
-            message(operation, "data as (x, y) or a Dataset", f"a {type(data).__name__}")
-        )
-    x, y = (as_array(part, f"{operation}: {name}") for name, part in zip("xy", pair))
-    check_rows(operation, x=x, y=y)
-    check_finite(x, operation, "x")
-    check_finite(y, operation, "y")
-    return x, y
+            message("fit", "accumulate=1 for LBFGS, which measures the loss of its steps",
+                    f"accumulate={accumulate}", "Give it all rows in one batch: batch_size=None.")
+        )  # fmt: skip
 
 
 def _metrics(given: Sequence[str | Metric]) -> dict[str, Metric]:
@@ -286,40 +590,56 @@ def _metrics(given: Sequence[str | Metric]) -> dict[str, Metric]:
         for metric in given
     ]
     found = dict(zip(names, functions))
-    if len(found) != len(given) or "loss" in found:
+    if len(found) != len(given) or {"loss", "lr"} & found.keys():
         raise ArgumentError(message("fit", "metrics with distinct names", ", ".join(found)))
     return found
 
 
 def _try(
     model: Module,
-    x: Array,
-    y: Array,
-    loss: Loss,
+    batch: Batch,
+    weighted: _Weighted,
     metrics: dict[str, Metric],
     batch_size: int | None,
 ) -> None:
     """Let model, loss and metrics refuse what does not fit, and build layers that wait for a batch.
 
-    Each sees all the targets; the outputs for the first row stand for those of the others.
+    Each sees all the targets given; the outputs for the first row stand for those of the others.
     """
+    x, y, weights = batch
     row = predict(model, x[:1])
     outputs = np.broadcast_to(row, (len(y), *row.shape[1:]))
-    size = len(y) if batch_size is None else batch_size
+    size = batch_size or len(y)
     with tg.no_grad(), np.errstate(all="ignore"):
-        for (part,) in batches(y, batch_size=size, shuffle=False):
-            error = loss(tg.Tensor(outputs[: len(part)]), part)
+        for start in range(0, len(y), size):
+            rows = slice(start, start + size)
+            factors = None if weights is None else weights[rows]
+            error = weighted(tg.Tensor(outputs[rows]), y[rows], factors)
             if not isinstance(error, tg.Tensor) or error.size != 1:
                 raise ArgumentError(
                     message("fit", "a loss that gives a Tensor of one element",
-                            f"{np.shape(error)} from {loss!r}", 'Use reduction="mean" or "sum".')
+                            f"{np.shape(error)} from {weighted.loss!r}",
+                            'Use reduction="mean" or "sum".')
                 )  # fmt: skip
         _measured(metrics, [(y, outputs)])
 
 
-def _hand_over(optimizer: Optimizer, model: Module) -> None:
+def _clips(
+    parameters: list[tg.Tensor], norm: float | None, value: float | None
+) -> list[Callable[[], Any]]:
+    """What clips the gradients, its limits checked."""
+    clips: list[Callable[[], Any]] = []
+    if value is not None:
+        clip_value([], value)
+        clips.append(partial(clip_value, parameters, value))
+    if norm is not None:
+        clip_norm([], norm)
+        clips.append(partial(clip_norm, parameters, norm))
+    return clips
+
+
+def _hand_over(optimizer: Optimizer, parameters: list[tg.Tensor]) -> None:
     """Give the optimizer the model's parameters, or see that it has some of them."""
-    parameters = model.parameters()
     if optimizer.params is None:
         optimizer.attach(parameters)
     elif not {id(p) for p in optimizer.params} & {id(p) for p in parameters}:
@@ -334,14 +654,6 @@ def _hand_over(optimizer: Optimizer, model: Module) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-def _served(
-    x: Array, y: Array, batch_size: int | None, shuffle: bool
-) -> Iterable[tuple[Array, ...]]:
-    if batch_size is None:  # whose order does not matter
-        return [(x, y)]
-    return batches(x, y, batch_size=batch_size, shuffle=shuffle, rng=init.generator())
-
-
 def _measured(metrics: dict[str, Metric], seen: Sequence[tuple[Array, Array]]) -> dict[str, float]:
     """Each metric of all targets and outputs seen."""
     if not metrics:
@@ -354,9 +666,10 @@ def _plain(outputs: Any) -> Array:
     return outputs.data if isinstance(outputs, tg.Tensor) else np.asarray(outputs)
 
 
-def _bar(steps: int, shown: bool) -> Any:
-    """A progress bar on standard error; none where that is no terminal, or in CI."""
-    from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
+def _bar(total: int | None, done: int, wanted: bool) -> Any:
+    """A progress bar on standard error; None where that is no terminal, or in CI."""
+    if not wanted or os.environ.get("CI") or not sys.stderr.isatty():
+        return nullcontext()
+    from tqdm import tqdm
 
-    hidden = None if shown and not os.environ.get("CI") else True  # None asks the terminal
-    return tqdm(total=steps, disable=hidden, unit="step", mininterval=0.2)
+    return tqdm(total=total, initial=done, unit="step", mininterval=0.2)

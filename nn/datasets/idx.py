@@ -90,7 +90,9 @@ _FASHION_MNIST = _Archive(
 )
 
 
-def mnist(path: str | os.PathLike[str] | None = None, raw: bool = False) -> tuple[Dataset, Dataset]:
+def mnist(
+    path: str | os.PathLike[str] | None = None, raw: bool = False, download: bool = True
+) -> tuple[Dataset, Dataset]:
     """Return MNIST, handwritten digits of 28x28 pixels: 60,000 to train on and 10,000 to test.
 
     The four idx files, plain or ``.gz``, are read from `path` when it is given. Otherwise from the
@@ -104,6 +106,8 @@ def mnist(path: str | os.PathLike[str] | None = None, raw: bool = False) -> tupl
         A folder that holds the files, or whose sub-folder ``mnist`` does.
     raw : bool
         Return the pixels as in the files.
+    download : bool
+        Whether missing files may be fetched; without, nothing touches the network.
 
     Returns
     -------
@@ -113,7 +117,7 @@ def mnist(path: str | os.PathLike[str] | None = None, raw: bool = False) -> tupl
     Raises
     ------
     FileNotFoundError
-        When files are missing and cannot be downloaded; says which to put where.
+        When files are missing and cannot or may not be downloaded; says which to put where.
     ArgumentError
         For a damaged file, naming it.
 
@@ -128,11 +132,11 @@ def mnist(path: str | os.PathLike[str] | None = None, raw: bool = False) -> tupl
     >>> x_train.shape, x_test.shape  # doctest: +SKIP
     ((60000, 784), (10000, 784))
     """
-    return _load(_MNIST, path, raw)
+    return _load(_MNIST, path, raw, download)
 
 
 def fashion_mnist(
-    path: str | os.PathLike[str] | None = None, raw: bool = False
+    path: str | os.PathLike[str] | None = None, raw: bool = False, download: bool = True
 ) -> tuple[Dataset, Dataset]:
     """Return Fashion-MNIST, pieces of clothing in the format and the numbers of `mnist`.
 
@@ -150,13 +154,13 @@ def fashion_mnist(
     >>> train.class_names[train.y[0]]  # doctest: +SKIP
     'Ankle boot'
     """
-    return _load(_FASHION_MNIST, path, raw)
+    return _load(_FASHION_MNIST, path, raw, download)
 
 
 def _load(
-    archive: _Archive, path: str | os.PathLike[str] | None, raw: bool
+    archive: _Archive, path: str | os.PathLike[str] | None, raw: bool, download: bool
 ) -> tuple[Dataset, Dataset]:
-    files = _locate(archive, path)
+    files = _locate(archive, path, download)
     x_train, y_train, x_test, y_test = map(_read_idx, files, archive.sha256)
     return (
         _dataset(archive, "train", x_train, y_train, raw),
@@ -178,7 +182,7 @@ def _dataset(
     )
 
 
-def _locate(archive: _Archive, path: str | os.PathLike[str] | None) -> list[Path]:
+def _locate(archive: _Archive, path: str | os.PathLike[str] | None, download: bool) -> list[Path]:
     """Find the four files in the first place that has them all."""
     cache = _cache_folder() / archive.folder
     root = path if path is not None else os.environ.get(VARIABLE) or None
@@ -192,7 +196,7 @@ def _locate(archive: _Archive, path: str | os.PathLike[str] | None) -> list[Path
         if len(found) == len(_STEMS):
             return list(found.values())
     # A folder the caller named is all there is to it; otherwise the cache can be completed.
-    failures = _download_missing(archive, cache) if path is None else []
+    failures = _download_missing(archive, cache) if path is None and download else []
     found = _files_in(folders[-1])
     if len(found) == len(_STEMS):
         return list(found.values())

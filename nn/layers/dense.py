@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 import tinygrad_np as tg
-from nn.init import Generator, Initializer, Rng, Shape, generator, initializer
+from nn.init import Generator, Initializer, Rng, Shape, generator, initializer, of_bias
 from nn.layers.activation import Activation, activation_named
 from nn.module import Module, as_operand
 from tinygrad_np.errors import ArgumentError, ShapeError, message
@@ -29,8 +29,9 @@ class Dense(Module):
         Its name (``"relu"``) or a function of a tensor; by default none.
     bias : bool
         Whether there is a ``b``.
-    weights_init, bias_init : str or callable
-        The initialiser's name, or a function of (shape, rng, dtype); see `nn.init`.
+    weights_init, bias_init : str, callable or array_like
+        The initialiser's name, a function of (shape, rng, dtype), or the values; see `nn.init`. The
+        fans of a bias are those of the weights.
     rng : numpy.random.Generator, int or None
         What the initial values are drawn from; by default the generator that `nn.seed` sets.
     dtype : dtype
@@ -69,8 +70,8 @@ class Dense(Module):
         *features: int,
         activation: str | Activation | None = None,
         bias: bool = True,
-        weights_init: str | Initializer = "xavier_uniform",
-        bias_init: str | Initializer = "zeros",
+        weights_init: str | Initializer | ArrayLike = "xavier_uniform",
+        bias_init: str | Initializer | ArrayLike = "zeros",
         rng: Rng = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -96,7 +97,8 @@ class Dense(Module):
         rng = generator(self.rng)
         m, n = in_features, self.out_features
         self.W = self._parameter("weights_init", self.weights_init, (m, n), rng)
-        self.b = self._parameter("bias_init", self.bias_init, (n,), rng) if self.bias else None
+        bias_init = of_bias(self.bias_init, (m, n))
+        self.b = self._parameter("bias_init", bias_init, (n,), rng) if self.bias else None
         self.in_features = in_features
 
     def _parameter(self, name: str, init: Initializer, shape: Shape, rng: Generator) -> tg.Tensor:

@@ -288,6 +288,18 @@ def test_missing_files_say_what_to_put_where(site, contents, monkeypatch):
     )
 
 
+def test_without_download_nothing_is_fetched(site, capsys):
+    with pytest.raises(
+        FileNotFoundError, match="mnist: the data is not on this computer"
+    ) as caught:
+        datasets.mnist(download=False)
+    assert "download failed" not in str(caught.value)
+    assert capsys.readouterr().err == ""
+    assert not (site / "cache").exists()
+    datasets.mnist()
+    assert datasets.mnist(download=False)[0].y.tolist() == [0, 1, 2]
+
+
 def test_a_path_without_the_files_is_not_passed_over(site):
     with pytest.raises(FileNotFoundError, match="nowhere: lacks all four") as caught:
         datasets.mnist(site / "nowhere")

@@ -191,9 +191,9 @@ def test_an_activation_with_parameters_is_trained():
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ("rulu", "sigmoid, tanh, softmax, log_softmax, got 'rulu'. Did you mean 'relu'?"),
-        ("ReLU", "got 'ReLU'. Did you mean 'relu'?"),
-        ("log-softmax", "got 'log-softmax'. Did you mean 'log_softmax' or 'softmax'?"),
+        ("rulu", "softsign, softmax, log_softmax, got 'rulu'. Did you mean 'relu' or 'relu6'"),
+        ("ReLU", "got 'ReLU'. Did you mean 'relu' or"),
+        ("log-softmax", "got 'log-softmax'. Did you mean 'log_softmax' or 'softmax' or"),
         ("swoosh!", "got 'swoosh!'."),
         (3, "activation: expected a callable or one of linear, relu,"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 import nn
 from nn import init
-from tinygrad_np.errors import ArgumentError, ShapeError
+from tinygrad_np.errors import ArgumentError, DtypeError, ShapeError
 
 N, M = 300, 500
 # The variance each rule gives W (N, M), and the bound of the uniform ones.
@@ -70,10 +70,42 @@ def test_fans():
     assert init.fans((8, 3, 5, 7)) == (3 * 35, 8 * 35)  # (out, in, height, width)
 
 
-def test_a_bias_has_no_fan_in():
+def test_a_bias_alone_has_no_fan_in():
     text = "expected a shape (in, out) or (out, in, ...) to tell the fan-in, got (3,). For a bias"
     with pytest.raises(ShapeError, match=re.escape(text)):
-        nn.Dense(2, 3, bias_init="he_normal")
+        init.he_normal((3,))
+
+
+@pytest.mark.parametrize("rule", VARIANCES)
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+def test_a_layers_bias_is_scaled_by_the_fans_of_its_weights(rule, kind):
+    layer = nn.Dense(N, M, bias_init=f"{rule}_{kind}", rng=0, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    rng.uniform(size=(N, M))  # the weights are drawn first
+    variance = VARIANCES[rule]
+    bound = math.sqrt(3 * variance)
+    expected = (
+        rng.normal(0, math.sqrt(variance), M) if kind == "normal" else rng.uniform(-bound, bound, M)
+    )
+    np.testing.assert_array_equal(layer.b.data, expected)
+
+
+def test_ready_made_values_are_copied():
+    W, b = np.arange(6.0).reshape(2, 3), [1, 2, 3]
+    layer = nn.Dense(2, 3, weights_init=W, bias_init=b)
+    np.testing.assert_array_equal(layer.W.data, W)
+    np.testing.assert_array_equal(layer.b.data, b)
+    assert layer.W.dtype == layer.b.dtype == np.float32
+    double = nn.Dense(3, weights_init=W, dtype=np.float64)
+    double(np.ones((1, 2)))
+    double.W.data[...] = 7
+    assert W[0, 0] == 0
+    with pytest.raises(ShapeError, match=r"^Dense\(3, 2\): expected \(3, 2\) from weights_init, g"):
+        nn.Dense(3, 2, weights_init=W)
+    with pytest.raises(ShapeError, match=r"expected \(2,\) from bias_init, got \(3,\)"):
+        nn.Dense(3, 2, bias_init=b)
+    with pytest.raises(DtypeError, match=r"^init: expected real numbers, got dtype <U1"):
+        nn.Dense(3, 2, bias_init=["a", "b"])
 
 
 @pytest.mark.parametrize(

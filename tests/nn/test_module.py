@@ -9,7 +9,7 @@ import pytest
 import nn
 import tinygrad_np as tg
 from nn.module import mode
-from tinygrad_np.errors import ArgumentError, ShapeError
+from tinygrad_np.errors import ArgumentError, DtypeError, ShapeError
 
 
 def parameter(*shape, **options):
@@ -365,3 +365,47 @@ def test_summary_fits_80_columns():
     lines = str(deep.summary((1000,))).splitlines()
     assert max(map(len, lines)) == 80
     assert lines[2].endswith("1,000,000")
+
+
+# --- astype ---
+
+
+class Everything(nn.Module):
+    """Tensors in every place where one can be held, one of them in two."""
+
+    def __init__(self):
+        self.layer = nn.Dense(2, 3)
+        self.tied = self.layer.W
+        self.listed = [tg.Tensor(np.ones(2), requires_grad=True), self.layer.W]
+        self.keyed = {"inner": (tg.Tensor(np.ones(1, np.float16)), nn.Dense(3, 1))}
+        self.counts = tg.Tensor(np.arange(3))
+        self.waiting = nn.Dense(4)
+
+    def forward(self, x):
+        return self.layer(x) @ self.tied.T
+
+
+def test_astype_converts_all_floating_point_tensors():
+    model = Everything()
+    before = model.layer.W
+    before.name = "mine"
+    assert model.astype(np.float64) is model
+    kinds = {path: tensor.dtype for path, tensor in model._tensors()}
+    assert kinds == {
+        "layer.W": "f8", "layer.b": "f8", "listed.0": "f8", "keyed.inner.0": "f8",
+        "keyed.inner.1.W": "f8", "keyed.inner.1.b": "f8", "counts": "i8",
+    }  # fmt: skip
+    assert model.tied is model.layer.W is model.listed[1] is not before
+    assert model.layer.W.name == "mine"
+    assert model.layer.W.requires_grad
+    np.testing.assert_array_equal(model.layer.W.data, before.data)
+    assert model(np.ones((1, 2), np.float32)).dtype == np.float64
+    assert model.waiting(np.ones((1, 2))).dtype == np.float64
+    assert before.dtype == np.float32
+
+
+def test_astype_takes_only_floating_point_dtypes():
+    model = Everything()
+    with pytest.raises(DtypeError, match=r"^astype: expected a floating-point dtype, got int64\."):
+        model.astype(int)
+    assert model.layer.W.dtype == np.float32

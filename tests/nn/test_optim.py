@@ -26,7 +26,13 @@ from nn.optim import (
     RAdam,
     RMSProp,
 )
-from tinygrad_np.errors import ArgumentError, DtypeError, GradientError, ShapeError
+from tinygrad_np.errors import (
+    ArgumentError,
+    DtypeError,
+    GradientError,
+    NonFiniteError,
+    ShapeError,
+)
 
 SHAPES = [(3, 4), (4,), (), (0, 2), (2, 1, 3)]
 STEPS = 10
@@ -774,3 +780,181 @@ def test_errors(make, error, text):
 def test_lr_must_be_given():
     with pytest.raises(TypeError, match="lr"):
         SGD(parameters())
+
+
+# --------------------------------------------------------------------------------------------------
+# L-BFGS
+# --------------------------------------------------------------------------------------------------
+
+ROWS = np.random.default_rng(0).normal(size=(30, 5))
+LABELS = (ROWS @ np.arange(-2.0, 3.0) + ROWS[:, 0] ** 2 > 0).astype(float)
+
+
+def logistic(params):
+    w, b = params
+    return tg.binary_cross_entropy(ROWS @ w + b, LABELS) + 0.05 * (w * w).sum()
+
+
+def run_lbfgs(optimizer, params, steps, search=False):
+    found = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        logistic(params).backward()
+        optimizer.step((lambda: logistic(params)) if search else None)
+        found.append(np.concatenate([p.data.ravel() for p in params]))
+    return np.array(found)
+
+
+def start():
+    return [tg.Tensor(np.zeros(shape), requires_grad=True) for shape in (5, ())]
+
+
+def test_lbfgs_steps_along_the_bfgs_matrix_written_out():
+    params = start()
+    found = run_lbfgs(optim.LBFGS(params, lr=0.5, history=100), params, 8)
+    x, pairs, last = np.zeros(6), [], None
+    for row in found:
+        z = ROWS @ x[:5] + x[5]
+        d = (1 / (1 + np.exp(-z)) - LABELS) / 30
+        g = np.append(ROWS.T @ d + 0.1 * x[:5], d.sum())
+        if last is not None:
+            pairs.append((x - last[0], g - last[1]))
+        H = np.eye(6)
+        if pairs:
+            s, y = pairs[-1]
+            H *= s @ y / (y @ y)
+        for s, y in pairs:  # H = V' H V + rho s s', V = I - rho y s', rho = 1 / y's
+            V = np.eye(6) - np.outer(y, s) / (y @ s)
+            H = V.T @ H @ V + np.outer(s, s) / (y @ s)
+        t = 0.5 * min(1, 1 / abs(g).sum()) if last is None else 0.5
+        last = x, g
+        x = x - t * H @ g
+        np.testing.assert_allclose(row, x, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("history", [2, 10])
+def test_lbfgs_is_that_of_pytorch(history):
+    torch = pytest.importorskip("torch")
+    params = start()
+    found = run_lbfgs(optim.LBFGS(params, lr=0.7, history=history), params, STEPS)
+    w, b = theirs = [torch.nn.Parameter(torch.zeros(n, dtype=torch.float64)) for n in (5, 1)]
+    other = torch.optim.LBFGS(theirs, lr=0.7, max_iter=1, history_size=history,
+                              tolerance_grad=0, tolerance_change=0)  # fmt: skip
+    rows, labels = torch.tensor(ROWS), torch.tensor(LABELS)
+
+    def closure():
+        other.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(rows @ w + b, labels)
+        loss = loss + 0.05 * (w * w).sum()
+        loss.backward()
+        return loss
+
+    for row in found:
+        other.step(closure)
+        expected = np.append(w.detach().numpy(), b.detach().numpy())
+        np.testing.assert_allclose(row, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_lbfgs_with_a_loss_finds_the_minimum_and_never_rises():
+    params = start()
+    optimizer = optim.LBFGS(params, lr=8.0)  # much too long: it is the search that shortens it
+    losses = []
+    for _ in range(60):
+        losses.append(logistic(params).item())
+        run_lbfgs(optimizer, params, 1, search=True)
+    assert losses == sorted(losses, reverse=True)
+    optimizer.zero_grad()
+    logistic(params).backward()
+    assert max(abs(p.grad).max() for p in params) < 1e-6
+
+
+def test_lbfgs_goes_on_from_its_state():
+    params, twins = start(), start()
+    optimizer, other = optim.LBFGS(params, history=3), optim.LBFGS(twins, lr=9.0)
+    for steps in (0, 1, 6):
+        run_lbfgs(optimizer, params, steps)
+        other.load_state_dict(optimizer.state_dict())
+        for p, twin in zip(params, twins):
+            twin.data = p.data.copy()
+        np.testing.assert_array_equal(run_lbfgs(optimizer, params, 2), run_lbfgs(other, twins, 2))
+
+
+def test_what_lbfgs_cannot_take_is_refused():
+    params = start()
+    with pytest.raises(ArgumentError, match=r"^LBFGS: params: expected parameters, got groups\."):
+        optim.LBFGS([{"params": params}])
+    with pytest.raises(ArgumentError, match="LBFGS: history: expected a whole number of at least"):
+        optim.LBFGS(params, history=2.5)
+    with pytest.raises(ArgumentError, match=r"LBFGS\.step: expected parameters, got none yet"):
+        optim.LBFGS().step()
+    optimizer = optim.LBFGS(params)
+    with pytest.raises(ArgumentError, match="expected the state of LBFGS, got SGD's"):
+        optimizer.load_state_dict(SGD(params, lr=0.1).state_dict())
+    run_lbfgs(optimizer, params, 2)
+    with pytest.raises(ShapeError, match=r"expected states \(1,\), got \(6,\)"):
+        optim.LBFGS(params[1:]).load_state_dict(optimizer.state_dict())
+
+
+# --------------------------------------------------------------------------------------------------
+# Clipping
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("limit", [0.5, 1e3])
+def test_gradients_are_scaled_to_the_norm(limit, dtype):
+    params = [*parameters(dtype=dtype), tg.Tensor(1.0, requires_grad=True)]  # one has no gradient
+    grads = draws(1, dtype=dtype)
+    for p, g in zip(params, grads):
+        p.grad = g
+    norm = np.sqrt(sum((g.astype(float) ** 2).sum() for g in grads))
+    found = optim.clip_norm(params, limit)
+    np.testing.assert_allclose(found, norm, rtol=1e-6 if dtype == np.float32 else 1e-14)
+    for p, g in zip(params, grads):
+        assert p.grad.dtype == dtype
+        np.testing.assert_allclose(
+            p.grad, g * min(1, limit / norm), rtol=1e-6 if dtype == np.float32 else 1e-14
+        )
+    assert params[-1].grad is None
+
+
+def test_gradients_are_clipped_as_by_pytorch():
+    torch = pytest.importorskip("torch")
+    theirs = [torch.nn.Parameter(torch.tensor(x)) for x in draws(0)]
+    for clip, peer, rtol in (
+        # PyTorch divides by the norm + 1e-6, which is 3.5 here.
+        (optim.clip_norm, torch.nn.utils.clip_grad_norm_, 1e-6),
+        (optim.clip_value, torch.nn.utils.clip_grad_value_, 0),
+    ):
+        params = parameters()
+        for p, other, g in zip(params, theirs, draws(1)):
+            p.grad, other.grad = g.copy(), torch.tensor(g)
+        clip(params, 0.25)
+        peer(theirs, 0.25)
+        for p, other in zip(params, theirs):
+            np.testing.assert_allclose(p.grad, other.grad.numpy(), rtol=rtol)
+
+
+def test_clipping_writes_into_no_array_of_the_users():
+    [p], given = parameters(shapes=[(3,)]), np.array([3.0, -4.0, 0.0])
+    for clip in (optim.clip_norm, optim.clip_value):
+        p.grad = given
+        clip([p], 1.0)
+        np.testing.assert_array_equal(given, [3, -4, 0])
+        assert p.grad is not given
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, np.nan, "1", None])
+def test_a_limit_that_is_none_is_refused(limit):
+    for clip in (optim.clip_norm, optim.clip_value):
+        text = f"{clip.__name__}: expected a limit above 0, got {limit!r}."
+        with pytest.raises(ArgumentError, match=re.escape(text)):
+            clip([], limit)
+
+
+def test_a_norm_that_is_not_finite_is_refused():
+    [p] = parameters(shapes=[(3,)])
+    p.grad = [1.0, np.inf, 0.0]
+    with pytest.raises(NonFiniteError, match="clip_norm: expected gradients with a finite norm"):
+        optim.clip_norm([p], 1.0)
+    np.testing.assert_array_equal(p.grad, [1, np.inf, 0])

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -369,6 +371,461 @@ def spread(y_true, outputs):
     return np.ptp(outputs)
 
 
+# --- batches as somebody makes them, and arrays in files ---
+
+
+def generated(x, y, size=4):
+    return ((x[i : i + size], y[i : i + size]) for i in range(0, len(x), size))
+
+
+def test_batches_of_a_function_are_those_of_arrays():
+    x, y = data()
+    model, twin = network(), network()
+    settings = {"epochs": 3, "metrics": ["accuracy"]}
+    batches = lambda: generated(x, y)
+    history = fit(model, batches, validation=batches, **settings)
+    again = fit(twin, validation=(x, y), batch_size=4, shuffle=False, **settings)
+    assert history["loss"] == again["loss"]
+    assert history["val_accuracy"] == again["val_accuracy"]
+    np.testing.assert_allclose(history["val_loss"], again["val_loss"], rtol=1e-6)
+    assert_same_weights(model, twin)
+    fit(model, generated(x, y))  # what can be read once is enough for an epoch
+
+
+class Loader:
+    """Batches that can be read again and again, as those of a PyTorch DataLoader."""
+
+    def __init__(self, *arrays):
+        self.arrays = arrays
+
+    def __iter__(self):
+        return generated(*self.arrays)
+
+
+def test_an_iterable_is_read_once_an_epoch():
+    model, twin = network(), network()
+    fit(model, Loader(*data()), epochs=3)
+    fit(twin, batch_size=4, shuffle=False, epochs=3)
+    assert_same_weights(model, twin)
+
+
+def test_a_generator_is_read_only_as_far_as_it_is_trained_on():
+    x, y = data()
+    read = []
+
+    def endless():
+        for part in generated(x, y, 1):
+            read.append(1)
+            yield part
+
+    class Interrupt(nn.Callback):
+        def on_step_end(self, run):
+            if run.step == 3:
+                raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        fit(network(), endless, callbacks=[Interrupt()])
+    assert len(read) == 3
+
+
+BATCHES_REFUSED = {
+    "iterator": (
+        lambda: generated(X, Y), {"epochs": 2}, ArgumentError,
+        "fit: expected batches that can be read once an epoch, got an iterator. Give a function"),
+    "no batches": (
+        lambda: (lambda: []), {}, ShapeError, "fit: expected at least one batch, got none."),
+    "no pair": (
+        lambda: (lambda: [X]), {}, ArgumentError,
+        "fit: batch 1: expected (x, y) or (x, y, weights), got a ndarray."),
+    "lengths": (
+        lambda: (lambda: [(X, Y[:3])]), {}, ShapeError,
+        "fit: batch 1: expected arrays with the same number of rows"),
+    "weights": (
+        lambda: (lambda: [(X, Y, Y[:3])]), {}, ShapeError,
+        "fit: batch 1: expected sample_weight (10,), got (3,)"),
+    "fraction": (
+        lambda: (lambda: [(X, Y)]), {"validation": 0.1}, ArgumentError,
+        "fit: expected validation data, got validation=0.1 of batches."),
+    "sample_weight": (
+        lambda: (lambda: [(X, Y)]), {"sample_weight": Y}, ArgumentError,
+        "fit: expected the weights within the batches, as (x, y, weights), got batches and a"),
+    "balanced": (
+        lambda: (lambda: [(X, Y)]), {"class_weight": "balanced"}, ArgumentError,
+        "or for arrays as \"balanced\", got 'balanced' for batches."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "error", "text"), BATCHES_REFUSED.values(), ids=BATCHES_REFUSED
+)
+def test_batches_that_do_not_fit_are_refused(make, settings, error, text):
+    model = network()
+    with pytest.raises(error, match=re.escape(text)):
+        fit(model, make(), **settings)
+    assert_same_weights(model, network())
+
+
+def test_nan_in_a_later_batch_stops_before_its_step():
+    def batches():
+        yield X[:5], Y[:5]
+        yield nan(X)[:5], Y[:5]
+
+    model, twin = network(), network()
+    text = "fit: batch 2: expected finite numbers in x of shape (5, 4), got nan at row 3, column 1"
+    with pytest.raises(NonFiniteError, match=re.escape(text)):
+        fit(model, batches)
+    fit(twin, (X[:5], Y[:5]), shuffle=False)
+    assert_same_weights(model, twin)
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Arrays as memory-mapped files."""
+
+    def write(array, name):
+        np.save(tmp_path / name, array)
+        return np.load(tmp_path / name, mmap_mode="r")
+
+    return lambda x, y: (write(x, "x.npy"), write(y, "y.npy"))
+
+
+def test_mapped_arrays_train_as_arrays_in_memory(mapped):
+    x, y = data(50)
+    model, twin = network(), network()
+    settings = {"batch_size": 8, "epochs": 3, "seed": 0, "metrics": ["accuracy"]}
+    files = mapped(x, y)
+    history = fit(model, files, validation=files, class_weight="balanced", **settings)
+    assert history == fit(twin, (x, y), validation=(x, y), class_weight="balanced", **settings)
+    assert_same_weights(model, twin)
+
+
+@pytest.mark.parametrize(("columns", "shuffle"), [(16, False), (16, True), (8, True)])
+def test_mapped_arrays_are_never_read_as_a_whole(tmp_path, columns, shuffle):
+    shape = (2_000_000, 16)  # 128 MB, without a byte on the disk
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=shape)
+    y = np.arange(len(x)) % 3
+
+    class Stop(nn.Callback):
+        def on_step_end(self, run):
+            if run.step == 3:
+                raise KeyboardInterrupt
+
+    rows = x[10:, :columns], y[10:]
+    tracemalloc.start()
+    with pytest.warns(UserWarning, match="interrupted"):
+        fit(nn.Dense(columns, 3), rows, batch_size=4096, shuffle=shuffle, callbacks=[Stop()])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The order is 16 MB; a mask of x would be 16 or 32, a copy 64 or 128.
+    assert peak < 24e6
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_nan_in_a_mapped_array_is_found_in_its_batch_and_row(mapped, shuffle):
+    x, y = data(50)
+    x[37, 2] = np.nan
+    text = "fit: expected finite numbers in x of shape (50, 4), got others in row 37. Remove"
+    with pytest.raises(NonFiniteError, match=re.escape(text)):
+        fit(network(), mapped(x, y), batch_size=8, shuffle=shuffle)
+
+
+def test_a_fraction_of_mapped_arrays_is_refused(mapped):
+    with pytest.raises(ArgumentError, match=r"memory-mapped\. A fraction would copy them: give"):
+        fit(network(), mapped(*data()), validation=0.5)
+
+
+# --- several validation sets ---
+
+
+def test_each_validation_set_is_measured_under_its_name():
+    sets = {"train": data(), "test": data(7, seed=5)}
+    model = network()
+    history = fit(model, validation=sets, metrics=["accuracy"], epochs=2)
+    assert list(history) == [
+        "loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+    ]  # fmt: skip
+    for name, held_out in sets.items():
+        found = nn.evaluate(model, held_out, loss=nn.SoftmaxCrossEntropy(), metrics=["accuracy"])
+        assert {key: history[f"{name}_{key}"][-1] for key in found} == found
+    with pytest.raises(ShapeError, match=r"^fit: test: expected arrays with the same number"):
+        fit(model, validation={"test": (X, Y[:3])})
+
+
+def test_the_curves_of_several_sets_share_a_panel():
+    pytest.importorskip("matplotlib")
+    made = history(loss=[3.0, 1.0], train_loss=[2.0, 0.5], test_loss=[2.5, 0.75], lr=[1.0, 1.0])
+    made.sets = ["train", "test"]
+    loss, lr = made.plot().axes
+    assert [line.get_label() for line in loss.get_lines()] == ["training", "train", "test"]
+    assert lr.get_ylabel() == "lr"
+
+
+# --- weights, accumulation, clipping ---
+
+
+def gradients(x, y, weights, W):
+    """Of ``mean(w_n L_n)`` for softmax cross-entropy of ``x @ W``."""
+    z = x @ W
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    loss = -(weights * np.log(p[np.arange(len(y)), y])).mean()
+    return loss, x.T @ ((p - np.eye(3)[y]) * weights[:, None]) / len(y)
+
+
+def line(seed=0):
+    return nn.Dense(4, 3, bias=False, dtype=np.float64, rng=seed)
+
+
+WEIGHTS = np.linspace(0, 2, 10)
+BALANCED = (10 / (3 * np.bincount(Y)))[Y]
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights"),
+    [
+        ({"sample_weight": WEIGHTS}, WEIGHTS),
+        ({"class_weight": {0: 0.5, 1: 0, 2: 3, 7: 9}}, np.array([0.5, 0, 3])[Y]),
+        ({"class_weight": [0.5, 1, 3]}, np.array([0.5, 1, 3])[Y]),
+        ({"class_weight": "balanced"}, BALANCED),
+        ({"class_weight": "balanced", "sample_weight": WEIGHTS}, BALANCED * WEIGHTS),
+    ],
+)
+def test_weights_multiply_the_losses_of_rows(settings, weights):
+    for targets in (Y, nn.one_hot(Y).astype(float)):
+        model = line()
+        W = model.W.data.copy()
+        history = fit(model, (X, targets), epochs=2, batch_size=None, **settings)
+        for loss in history["loss"]:
+            expected, g = gradients(X, Y, weights, W)
+            np.testing.assert_allclose(loss, expected, rtol=1e-13)
+            W = W - 0.1 * g
+        np.testing.assert_allclose(model.W.data, W, rtol=1e-12)
+
+
+def test_weights_stay_with_their_rows():
+    model, twin = line(), line()
+    batches = lambda: generated_weighted(X, Y, WEIGHTS)
+    fit(model, batches)
+    fit(twin, (X, Y), sample_weight=WEIGHTS, batch_size=4, shuffle=False)
+    assert_same_weights(model, twin)
+    only = WEIGHTS > 1  # a weight of 0 is a row that is not there, but for the mean's divisor
+    fit(model := line(), (X, Y), sample_weight=only, batch_size=3, seed=0, epochs=3,
+        loss=nn.SoftmaxCrossEntropy(reduction="sum"))  # fmt: skip
+    fit(twin := line(), (nanless(X, only), Y), sample_weight=only, batch_size=3, seed=0, epochs=3,
+        loss=nn.SoftmaxCrossEntropy(reduction="sum"))  # fmt: skip
+    np.testing.assert_allclose(model.W.data, twin.W.data, rtol=1e-12)
+
+
+def generated_weighted(x, y, w, size=4):
+    return ((x[i : i + size], y[i : i + size], w[i : i + size]) for i in range(0, len(x), size))
+
+
+def nanless(x, keep):
+    """Other numbers in the rows that are not kept."""
+    return np.where(keep[:, None], x, 100.0)
+
+
+def test_validation_has_no_weights():
+    history = fit(line(), (X, Y), sample_weight=WEIGHTS, validation=(X, Y),
+                  optimizer=nn.SGD(lr=0.0))  # fmt: skip
+    assert history["loss"] != history["val_loss"]
+    assert history["val_loss"][0] == pytest.approx(gradients(X, Y, np.ones(10), line().W.data)[0])
+
+
+def test_elements_of_a_row_share_its_weight():
+    targets = np.stack([X[:, 0], X[:, 1], X[:, 2]], axis=1)
+    model = line()
+    W = model.W.data.copy()
+    fit(model, (X, targets), loss=nn.MSE(), sample_weight=WEIGHTS, batch_size=None)
+    g = X.T @ (2 * (X @ W - targets) * WEIGHTS[:, None]) / 30
+    np.testing.assert_allclose(model.W.data, W - 0.1 * g, rtol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("batches", [2, 3])
+def test_accumulated_batches_are_one_batch(reduction, weights, batches):
+    loss = nn.SoftmaxCrossEntropy(reduction=reduction)
+    settings = {"loss": loss, "shuffle": False, "epochs": 3, "sample_weight": weights}
+    model, twin = line(), line()
+    momentum = lambda: nn.SGD(lr=0.1, momentum=0.9)
+    # Batches of 3, 3, 3 and 1: steps of two of different sizes, and a last step of one alone.
+    history = fit(model, optimizer=momentum(), batch_size=3, accumulate=batches, **settings)
+    again = fit(twin, optimizer=momentum(), batch_size=3 * batches, **settings)
+    np.testing.assert_allclose(model.W.data, twin.W.data, rtol=1e-12)
+    np.testing.assert_allclose(history["loss"], again["loss"], rtol=1e-12)
+
+
+def test_gradients_are_clipped_by_value_then_by_norm():
+    model = line()
+    W = model.W.data.copy()
+    fit(model, batch_size=None, clip_value=0.05, clip_norm=0.1, epochs=2)
+    for _ in range(2):
+        g = np.clip(gradients(X, Y, np.ones(10), W)[1], -0.05, 0.05)
+        assert np.linalg.norm(g) > 0.1
+        W = W - 0.1 * g * 0.1 / np.linalg.norm(g)
+    np.testing.assert_allclose(model.W.data, W, rtol=1e-12)
+
+
+def test_only_what_the_optimizer_has_counts_in_the_norm():
+    model, twin = network(), network()
+    for p in twin[0].parameters():
+        p.requires_grad = False
+    for net in (model, twin):
+        fit(net, optimizer=nn.SGD(net[1].parameters(), lr=0.1), clip_norm=0.01, epochs=5, seed=0)
+    assert_same_weights(model, twin)
+
+
+def test_what_is_accumulated_is_clipped_as_a_whole():
+    model, twin = line(), line()
+    fit(model, batch_size=2, accumulate=5, clip_norm=0.01, shuffle=False)
+    fit(twin, batch_size=None, clip_norm=0.01)
+    np.testing.assert_allclose(model.W.data, twin.W.data, rtol=1e-12)
+
+
+def test_lbfgs_searches_along_the_loss_of_the_batch():
+    model = line()
+    optimizer = nn.LBFGS(lr=8.0, weight_decay=0.1)  # far too long without a search
+    fit(model, optimizer=optimizer, batch_size=None, epochs=60)
+    W = model.W.data
+    g = gradients(X, Y, np.ones(10), W)[1] + 0.1 * W
+    assert abs(g).max() < 1e-7  # the minimum, to half the digits
+
+
+SETTINGS_REFUSED = {
+    "lbfgs": ({"accumulate": 2, "optimizer": nn.LBFGS()}, ArgumentError,
+              "fit: expected accumulate=1 for LBFGS, which measures the loss of its steps, got"),
+    "accumulate": ({"accumulate": 0}, ArgumentError, "fit: expected accumulate as a whole number"),
+    "clip_norm": ({"clip_norm": 0}, ArgumentError, "clip_norm: expected a limit above 0, got 0."),
+    "clip_value": ({"clip_value": -1}, ArgumentError, "clip_value: expected a limit above 0, got"),
+    "sample_weight": (
+        {"sample_weight": Y[:3]}, ShapeError, "fit: expected sample_weight (10,), got (3,)."),
+    "negative": (
+        {"sample_weight": Y - 2}, ArgumentError, "fit: expected sample_weight >= 0, got -2."),
+    "nan": ({"sample_weight": nan(X)[:, 1]}, NonFiniteError, "got nan at row 3"),
+    "class": ({"class_weight": {0: 1, 2: 1}}, IndexingError,
+              "fit: expected a class_weight for each label, got none for 1."),
+    "class below 0": ({"class_weight": [1, -1, 2]}, ArgumentError,
+                      "fit: expected class weights >= 0, got -1 of class 1."),
+    "class text": ({"class_weight": "even"}, ArgumentError, "\"balanced\", got 'even'."),
+    "class of numbers": (
+        {"class_weight": [1, 2], "rows": (X, X), "loss": nn.MSE()}, ArgumentError,
+        "fit: class_weight: expected targets that are labels (N,) or one-hot rows (N, K), got"),
+    "function": ({"sample_weight": WEIGHTS, "loss": lambda z, y: tg.mean(z)}, ArgumentError,
+                 'fit: weights: expected a loss of nn.losses with reduction "mean" or "sum", got'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    SETTINGS_REFUSED.values(),
+    ids=SETTINGS_REFUSED,
+)
+def test_settings_that_do_not_fit_are_refused(settings, error, text):
+    model = network()
+    with pytest.raises(error, match=re.escape(text)):
+        fit(model, **settings)
+    assert_same_weights(model, network())
+
+
+# --- losses that are not finite ---
+
+
+def test_the_weights_of_before_a_nan_loss_stay():
+    class Fails(nn.SoftmaxCrossEntropy):
+        calls = 0
+
+        def forward(self, outputs, targets):
+            self.calls += 1
+            return super().forward(outputs, targets) * (np.nan if self.calls == 12 else 1.0)
+
+    model, twin = network(), network()
+    text = r"^fit: epoch 3, step 3: expected a finite loss, got nan.*weights from before that step"
+    with pytest.raises(NonFiniteError, match=text):
+        fit(model, loss=Fails(), batch_size=4, epochs=9, shuffle=False)  # 3 calls before training
+    fit(twin, batch_size=4, epochs=2, shuffle=False)
+    fit(twin, (X[:8], Y[:8]), batch_size=4, shuffle=False)
+    assert_same_weights(model, twin)
+
+
+class Square(nn.Module):
+    """A weight, and a buffer that follows it."""
+
+    def __init__(self, w):
+        self.w = tg.Tensor(np.full(1, w), requires_grad=True)
+        self.seen = tg.Tensor(np.full(1, w))
+
+    def forward(self, x):
+        if self.training:
+            self.seen.data = self.w.data.copy()
+        return self.w * np.ones((len(x), 1))
+
+
+@pytest.mark.parametrize(("epochs", "place"), [(9, "epoch 3, step 1"), (2, "after epoch 2")])
+def test_weights_that_are_not_finite_are_replaced_by_the_last_that_were(epochs, place):
+    # The root's slope is 1/4 at 4, so a step of 16 slopes ends at 0, where it is infinite.
+    model, x = Square(4.0), np.ones((2, 1))
+    text = f"^fit: {place}: expected a finite loss, got .*weights from before epoch 1, step 1."
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=text):
+        fit(model, (x, x), loss=lambda z, y: tg.sqrt(z).mean(), optimizer=nn.SGD(lr=16.0),
+            epochs=epochs)  # fmt: skip
+    assert model.w.data == model.seen.data == 4
+
+
+def test_weights_are_copied_now_and_then():
+    model, x = Square(1.0), np.ones((2, 1))
+
+    def loss(z, y):
+        return (z if model.w.data > -0.6 else tg.sqrt(z * 0)).mean()  # whose slope is no number
+
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="from before epoch 101"):
+        fit(model, (x, x), loss=loss, optimizer=nn.SGD(lr=1 / 64), epochs=200)
+    assert model.w.data == 1 - 100 / 64
+
+
+# --- probabilities ---
+
+
+def test_predict_proba_is_softmax_or_sigmoid_of_the_outputs():
+    x, _ = data()
+    outputs = nn.predict(network(), x).astype(np.float64)
+    e = np.exp(outputs)
+    softmax, sigmoid = e / e.sum(axis=1, keepdims=True), 1 / (1 + np.exp(-outputs))
+    np.testing.assert_allclose(nn.predict_proba(network(), x), softmax, rtol=1e-5)
+    found = nn.predict_proba(network(), x, batch_size=3, multilabel=True)
+    np.testing.assert_allclose(found, sigmoid, rtol=1e-5)
+    single = nn.Dense(4, 1, rng=0)
+    expected = 1 / (1 + np.exp(-nn.predict(single, x).astype(np.float64)))
+    np.testing.assert_allclose(nn.predict_proba(single, x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [nn.Dense(3, 3, activation="softmax")],
+        [nn.Softmax()],
+        [nn.Dense(3, 2, activation="sigmoid")],
+        [nn.Sequential(nn.Sequential(nn.Sigmoid()))],
+    ],
+)
+def test_probabilities_stay_what_they_are(end):
+    model = nn.Sequential(nn.Dense(4, 3), *end)
+    np.testing.assert_array_equal(nn.predict_proba(model, X), nn.predict(model, X))
+
+
+# --- evaluate, on what is not two arrays ---
+
+
+def test_evaluate_takes_batches_and_its_loss_is_the_mean_over_rows():
+    loss = nn.SoftmaxCrossEntropy()
+    whole = nn.evaluate(network(), (X, Y), loss=loss, metrics=["accuracy"])
+    parts = nn.evaluate(network(), lambda: generated(X, Y), loss=loss, metrics=["accuracy"])
+    assert parts["accuracy"] == whole["accuracy"]
+    np.testing.assert_allclose(parts["loss"], whole["loss"], rtol=1e-6)
+    summed = nn.SoftmaxCrossEntropy(reduction="sum")
+    found = nn.evaluate(network(), (X, Y), loss=summed, batch_size=3)["loss"]
+    np.testing.assert_allclose(found, 10 * whole["loss"], rtol=1e-6)
+
+
 # --- what is shown ---
 
 
@@ -483,6 +940,19 @@ def test_the_bar_is_shown_on_terminals_outside_ci(monkeypatch, capsys, verbose, 
     fit(network(), epochs=2, batch_size=5, verbose=verbose)
     assert ("4/4" in terminal.text and "loss=" in terminal.text) == shown
     assert bool(terminal.text) == shown
+
+
+def test_the_bar_shows_loss_and_speed_within_an_epoch(monkeypatch):
+    class Slow(nn.SoftmaxCrossEntropy):
+        def forward(self, outputs, targets):
+            time.sleep(0.06)
+            return super().forward(outputs, targets)
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.delenv("CI", raising=False)
+    fit(network(), lambda: generated(*data(), size=1), loss=Slow(), verbose=True)
+    shown = [line for line in terminal.text.split("\r") if re.search(r"\b[1-9]step", line)]
+    assert any(re.search(r"step/s.*epoch=1, loss=\d", line) for line in shown)
 
 
 def test_the_bar_is_quiet_where_there_is_no_terminal(monkeypatch, capsys):
