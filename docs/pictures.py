@@ -40,7 +40,12 @@ def photograph(drawing: tg.Drawing, path: Path, steps: int) -> None:
         page = Path(folder, "graph.html")
         drawing.save(page)
         options = webdriver.ChromeOptions()
-        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,930"):
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--window-size=1280,930",
+        ):
             options.add_argument(argument)
         with webdriver.Chrome(options=options) as browser:
             browser.get(page.as_uri())

@@ -8,6 +8,7 @@
 (3, 2)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -227,7 +228,8 @@ from .transforms import (
 np.empty(2**25 - 2**16, np.uint8)
 
 if TYPE_CHECKING:
-    from .check import check_backprop, check_gradients, gradcheck
+    from .check import check_backprop, check_gradients
+    from .check.gradcheck import gradcheck
     from .derivation import derive
     from .drawing import Drawing, draw
 
@@ -451,18 +453,16 @@ __all__ = [
 ]  # fmt: skip
 
 
+# Loaded when they are first used: with what they import they take longer than all the rest.
+_LATER = {
+    "drawing": ("Drawing", "draw"),
+    "derivation": ("derive",),
+    "check": ("check_backprop", "check_gradients", "gradcheck"),
+}
+
+
 def __getattr__(name: str) -> Any:
-    # Drawing is loaded when it is first used: with what it imports it takes as long as all the rest.
-    if name in ("Drawing", "draw"):
-        from . import drawing
-
-        return getattr(drawing, name)
-    if name == "derive":
-        from . import derivation
-
-        return getattr(derivation, name)
-    if name in ("check_backprop", "check_gradients", "gradcheck"):
-        from . import check
-
-        return getattr(check, name)
+    for room, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(f".{room}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

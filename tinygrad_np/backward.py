@@ -411,10 +411,10 @@ def retain_grad(tensor: Tensor) -> None:
     if not node.needs:
         raise GradientError(f"retain_grad: {node.label} needs no gradient.")
     if node.primitive is not None:
-        node.hooks = (node.hooks or {}) | {0: _retain}
+        node.hooks = (node.hooks or {}) | {0: retained}
 
 
-def _retain(node: Node, g: Any) -> None:
+def retained(node: Node, g: Any) -> None:
     g = fitted(g, node).copy()
     node.grad = g if node.grad is None else np.asarray(node.grad + g)
 

@@ -146,7 +146,7 @@ def test_a_planted_mistake_is_found_and_read(mistake: str, dtype: Any) -> None:
     assert {row.name for row in report.rows if not row.ok} == {argument}, report
     row = report[argument]
     assert (row.verdict, row.kind) == ("wrong", kind), report
-    assert row.method == ("central" if kind == "not_finite" else "complex")
+    assert row.method == "complex"
     assert text in row.reading
     assert text.split()[0] in str(report)
     with pytest.raises(GradientError, match=f"NOT OK: {argument}"):
@@ -185,7 +185,7 @@ def test_a_small_mistake_is_no_rounding() -> None:
 
 
 def test_a_gradient_that_is_no_number_is_wrong_where_the_slope_is_0() -> None:
-    row = tg.gradcheck(elementwise(lambda a: a * 0.0, lambda g: g * np.nan), [b]).rows[0]
+    row = tg.gradcheck(elementwise(lambda x: x * 0.0, lambda g: g * np.nan), [b]).rows[0]
     assert (row.verdict, row.kind) == ("wrong", "not_finite")
 
 
@@ -240,6 +240,13 @@ def test_a_twin_that_is_not_its_formula_is_found() -> None:
     f = affine().arrays(b=lambda g: g * 2)
     row = tg.gradcheck(f, [x, W, b])["b"]
     assert (row.verdict, row.kind) == ("wrong", "twin")
+
+
+def test_a_formula_without_its_cotangent_is_found_on_a_scalar_too() -> None:
+    total = tg.primitive(lambda x: np.asarray(x.sum()), "total({x})", name="total")
+    row = tg.gradcheck(total.vjp(x=lambda g, x: np.ones(x.shape)), [b]).rows[0]
+    assert (row.verdict, row.kind) == ("wrong", "missing_cotangent")
+    assert tg.gradcheck(total.vjp(x=lambda g, x: g * np.ones(x.shape)), [b]).ok
 
 
 def test_the_second_order_finds_what_the_first_cannot() -> None:
@@ -306,8 +313,8 @@ def test_what_rounding_hides_is_not_called_right() -> None:
     assert report.rows[0].verdict == "noise"
     assert not report.ok
     assert "rounding hides" in str(report)
-    for dtype in (np.float64, np.float32):
-        for power in range(1, 16):
+    for dtype, powers in ((np.float64, 14), (np.float32, 7)):  # beyond, f stands still at all steps
+        for power in range(powers):
             f = lambda x: (x + dtype(10**power)) - dtype(10**power)
             assert tg.gradcheck(f, [b.astype(dtype)], method="central")["x"].verdict != "wrong"
 

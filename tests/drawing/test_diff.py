@@ -1,5 +1,7 @@
 """Two runs of the same model, compared."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import nn
 import tinygrad_np as tg
 from tests.drawing.conftest import chain
 from tinygrad_np import Tensor
+from tinygrad_np.drawing import Drawing
 from tinygrad_np.errors import DtypeError
 
 X = np.random.default_rng(0).normal(size=(6, 4))
@@ -67,6 +70,13 @@ def test_differences_of_rounding_are_none():
     assert tg.draw.diff(before, after, rtol=0).values != ()
 
 
+def test_the_same_numbers_that_are_not_finite_are_no_difference():
+    a, b = (tg.draw(Tensor([np.nan, np.inf, 1.0], name="x")) for _ in range(2))
+    assert tg.draw.diff(a, b).values == ()
+    other = tg.draw(Tensor([1.0, np.inf, 1.0], name="x"))
+    assert tg.draw.diff(a, other).values == ("x: by up to nan; norm nan -> inf",)
+
+
 def test_one_element_of_a_large_array_is_noticed():
     values = np.zeros(100_000)
     before = tg.draw(Tensor(values, name="x"))
@@ -98,6 +108,16 @@ def test_what_is_gone_is_drawn_dashed():
     assert "striped,dashed" in found.dot
     assert {edge.head for edge in found.graph.edges if edge.tail == "a_n5"} == {"n5"}
     assert found.svg
+
+
+def test_what_is_gone_gets_an_id_that_is_free():
+    _, w = leaves()
+    a, b = tg.draw(np.abs(np.exp(w))), tg.draw(np.exp(w))
+    boxes = [replace(box, id=f"a_{box.id.replace('n1', 'n2')}") for box in b.graph.boxes]
+    edges = [replace(edge, tail="a_n0", head="a_n2") for edge in b.graph.edges]
+    b = Drawing(replace(b.graph, boxes=tuple(boxes), edges=tuple(edges)), b.look)
+    found = tg.draw.diff(a, b)
+    assert [box.id for box in found.graph.boxes] == ["a_n0", "a_n2", "a_n2_"]
 
 
 def test_shapes_dtypes_kinds_and_parameters_are_structure():

@@ -9,6 +9,7 @@ import pytest
 
 import nn
 import tinygrad_np as tg
+from tests.drawing.test_picture import HOSTILE, texts
 from tinygrad_np import Tensor
 from tinygrad_np.drawing import draw
 from tinygrad_np.errors import ArgumentError, DtypeError
@@ -189,6 +190,21 @@ def test_clusters_in_dot_are_nested_and_closed():
     assert shape == ["m0", "m1", "}", "m2", "m3", "}", "}", "}", "}"]
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_titles_of_modules_are_drawn_as_text(name):
+    class Held(nn.Module):
+        def __init__(self):
+            self.parts = {name: nn.Dense(4, 4, rng=0)}
+
+        def forward(self, x):
+            return self.parts[name](x)
+
+    for depth in (1, 2):
+        svg = draw(Held(), X, depth=depth, overlay="bytes").svg
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in f"parts.{name}   Dense")
+        assert shown in {text and text.replace("\xa0", " ") for text in texts(svg)}
+
+
 def test_a_model_in_a_function_has_its_boxes_and_its_name():
     model = nn.Sequential(nn.Dense(4, 3, rng=0))
     criterion = nn.SoftmaxCrossEntropy()
@@ -202,6 +218,28 @@ def test_a_model_in_a_function_has_its_boxes_and_its_name():
     assert drawn[""] == ["x", "t", "[model   Sequential]", "[criterion   SoftmaxCrossEntropy]"]
     assert drawn["0   Dense"] == ["0.W", "0.b", "z"]
     assert drawn["criterion   SoftmaxCrossEntropy"] == ["loss"]
+
+
+def test_a_parameter_is_in_its_module_also_when_it_is_used_elsewhere():
+    model = nn.Sequential(nn.Dense(4, 3, rng=0))
+
+    def penalised(x):
+        y = model(x)
+        return y.sum() + (model[0].W * model[0].W).sum()
+
+    drawn = tree(draw(penalised, X))
+    assert drawn["0   Dense"] == ["0.W", "0.b", "y"]
+
+
+def test_modules_stand_under_each_other():
+    model = nn.Sequential(nn.Dense(4, 5, rng=0), nn.Dense(5, 3, rng=0))
+    drawing = draw(model, X, legend=False)
+    ids = {box.name: box.id for box in drawing.graph.boxes}
+    hidden = [line.split(" [")[0].strip() for line in drawing.dot.splitlines() if "invis" in line]
+    assert hidden == [
+        f"{ids[above]} -> {ids[leaf]}"
+        for above, leaf in [("x", "0.W"), ("x", "0.b"), ("v1", "1.W"), ("v1", "1.b")]
+    ]
 
 
 def test_a_module_called_twice_has_a_box_for_each_call():

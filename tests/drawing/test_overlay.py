@@ -30,6 +30,19 @@ def test_bytes_are_those_of_results_and_residuals_each_array_once():
     assert drawing.graph.note == "968 bytes kept for backward, results and residuals"
 
 
+def test_what_no_gradient_flows_through_is_not_kept():
+    w = Tensor(np.ones(5), requires_grad=True)
+
+    def f(x):
+        raw = x + 1
+        scaled = raw * 2  # which the product with w holds, and raw nobody
+        y = scaled * w
+        return y
+
+    drawn = marks(draw(f, np.ones(5), overlay="bytes"))
+    assert [drawn[name].lines[0].split()[0] for name in ("raw", "scaled", "y")] == ["0", "40", "40"]
+
+
 def test_bytes_of_folded_operations_add_up():
     drawing = draw(chain(1000, size=100), overlay="bytes")
     (fold,) = drawing.graph.folds
@@ -57,12 +70,12 @@ def test_time_is_that_of_running_each_operation_again():
 
 
 def test_timing_does_not_draw_from_a_random_generator():
-    rng = np.random.default_rng(0)
-    y = tg.dropout(Tensor(np.ones(10), requires_grad=True), 0.5, rng=rng)
-    state = rng.bit_generator.state
-    draw(lambda: y, overlay="time")
-    assert rng.bit_generator.state == state
-    draw(lambda: tg.dropout(Tensor(np.ones(3)), 0.5, rng=np.random.default_rng(1)), overlay="time")
+    rng, same = np.random.default_rng(0), np.random.default_rng(0)
+    x = Tensor(np.ones(10), requires_grad=True)
+    drawing = draw(lambda: tg.dropout(x, 0.5, rng=rng), overlay="time")
+    tg.dropout(x, 0.5, rng=same)  # what the function itself draws
+    assert "dropout_mask" in [box.operation for box in drawing.graph.boxes]
+    assert rng.bit_generator.state == same.bit_generator.state
 
 
 def test_gradients_are_measured_against_the_last_parameter():

@@ -16,7 +16,12 @@ def pooled_by_hand(kernel, stride, pool):
     def by_hand(x, g):
         dx, y = np.zeros_like(x), np.zeros(g.shape)
         for n, c, i, j in np.ndindex(*g.shape):
-            at = n, c, slice(i * stride, i * stride + kernel), slice(j * stride, j * stride + kernel)
+            at = (
+                n,
+                c,
+                slice(i * stride, i * stride + kernel),
+                slice(j * stride, j * stride + kernel),
+            )
             y[n, c, i, j], slopes = pool(x[at])
             dx[at] += g[n, c, i, j] * slopes
         return y, {"x": dx}

@@ -94,7 +94,9 @@ def test_dropout_does_nothing_in_evaluation_or_with_p_0():
 
 
 def test_dropout_refuses():
-    with pytest.raises(ArgumentError, match=re.escape("Dropout: expected a probability p in [0, 1]")):
+    with pytest.raises(
+        ArgumentError, match=re.escape("Dropout: expected a probability p in [0, 1]")
+    ):
         nn.Dropout(1.5)
     with pytest.raises(DtypeError, match="floating-point"):
         nn.Dropout()(np.ones(3, int))
@@ -342,7 +344,9 @@ def test_batches_that_are_not_real_numbers_are_refused(name, wrong):
         made(name)[0](wrong)
 
 
-@pytest.mark.parametrize("name", sorted(LAYERS.keys() - NORMS - {"MultiHeadAttention", "TransformerBlock"}))
+@pytest.mark.parametrize(
+    "name", sorted(LAYERS.keys() - NORMS - {"MultiHeadAttention", "TransformerBlock"})
+)
 def test_an_initialiser_of_another_shape_is_refused(name):
     make, features, _ = LAYERS[name]
     with pytest.raises(ShapeError, match=rf"^{name}\(.*from weights_init, got \(1,\)\.$"):

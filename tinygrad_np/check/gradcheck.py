@@ -237,6 +237,13 @@ class _Check:
                 reading="backward() gives other numbers than the formula: an array-only twin "
                 "(Primitive.arrays) is not equal to its VJP.",
             )  # fmt: skip
+        tripled = self.recorded(k, factor=3.0)
+        if row.ok and tripled is not None and not argument.is_also(tripled / 3):
+            return replace(
+                row, verdict="wrong", kind="missing_cotangent",
+                reading="Three times the cotangent does not give three times the gradient: a formula "
+                "leaves out its g, which was 1 here.",
+            )  # fmt: skip
         return row
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
@@ -281,14 +288,14 @@ class _Check:
         except ValueError:
             return {}
 
-    def recorded(self, k: int) -> Array | None:
-        """The gradient by the formulas for the k-th input; None if nothing is recorded."""
+    def recorded(self, k: int, factor: float = 1.0) -> Array | None:
+        """The gradient of ``factor * g * y`` by the formulas; None if nothing is recorded."""
         live = self._live()
         node = self.inputs[k].node
         reached = {parent for y in reach([y.node for y, _ in live]) for parent in y.inputs}
         if node not in reached.union(y.node for y, _ in live):
             return None
-        g: Tensor = gradients([y for y, _ in live], self.inputs[k], [g for _, g in live])
+        g: Tensor = gradients([y for y, _ in live], self.inputs[k], [factor * g for _, g in live])
         return np.asarray(g.data)
 
 
@@ -337,10 +344,14 @@ class _Argument:
         v = np.zeros(self.x.shape)
         v[index] = size
         measured = self.measure(v).over(size)
-        if measured.verdict != "right" and 0 < own < size:
+        slope, eps = abs(float(self.gradient[index])) * own, self.point.epsilon(self.k)
+        if (
+            measured.verdict != "right"
+            and own < size
+            and slope == self.point.significant(slope, eps) > 0
+        ):
             v[index] = own
-            again = self.measure(v, scale=0.0).over(own)
-            return measured if again.verdict == "noise" else again
+            return self.measure(v, scale=0.0).over(own)
         return measured
 
     def wrong_element(self, v: Array) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ class Line:
         if self.finite and not bent and abs(best) <= floor <= eps**0.4 * self.scale:
             return self.measured(best, floor, "right")
         error = abs(coarse - fine) + floor
-        if height > 0 and abs(best) > max(100 * error, eps**0.2 * self.scale, 5 * bend2):
+        if height > 0 and abs(best) > max(100 * error, 0.1 * self.scale, 5 * bend2):
             return self.measured(best, error, "wrong")
         return self.sweep()
 
@@ -166,9 +166,11 @@ class Line:
         steps = 2.0 ** np.arange(round(exponent / 8), exponent * 2 / 3, -2)
         right, left, heights = np.array([self.slopes(float(h)) for h in steps]).T
         known = np.isfinite(right) & np.isfinite(left)
-        moving = np.flatnonzero(heights)
-        if len(moving) > 3 and heights[moving[-3]] > 4 * heights[moving[-1]]:
-            known &= heights > 0  # below these steps rounding makes a staircase of a slope
+        moving = heights > 4 * eps * self.scale
+        if self._is_staircase(heights[moving], int(sum(~moving))):
+            known &= moving
+            if known.sum() < 4:
+                return self.measured(math.nan, math.inf, "noise")
         if known.sum() < 4:  # the edge of the domain: there is no slope on one side
             one_sided = np.append(right[np.isfinite(right)], left[np.isfinite(left)])
             return self.measured(one_sided[-1] if one_sided.size else math.nan, math.inf, "kink")
@@ -193,6 +195,17 @@ class Line:
         return self.measured(
             residual, uncertainty, "noise" if uncertainty > eps**0.2 * scale else "right"
         )
+
+    def _is_staircase(self, heights: Array, still: int) -> bool:
+        """Whether f stands still below some step because of its rounding, not because it is flat.
+
+        Then it moves the less the smaller the step, down to one stair; beside a jump, where a slope
+        of 0 is right, it moves by the same height until it does not move at all.
+        """
+        if not (still and heights.size):
+            return False
+        flat = abs(self.explained) <= self.eps**0.6 * self.scale
+        return not flat or bool(heights.max() > 2 * heights.min())
 
     def _has_kink(self, steps: Array, central: Array, bend: Array, noise: float) -> bool:
         """Whether the one-sided slopes stay apart (curvature shrinks to a quarter a step), or f jumps."""

@@ -109,18 +109,29 @@ def _nodes(graph: Graph, theme: Theme) -> Iterator[str]:
 
 def _ranks(graph: Graph) -> Iterator[str]:
     """The leaves of a module below what comes into it, so that modules stand under each other."""
-    frames = {part.id: part.frame for part in graph.parts}
-    named: list[Box | Tag] = [*graph.boxes, *graph.tags]
-    leaves = {one.id for one in named if one.kind not in ("computed", "gradient")}
-    into: dict[str, list[str]] = {}
+    around = {frame.id: frame.inside for frame in graph.frames}
+    home = {part.id: [*_outward(part.frame, around)] for part in graph.parts}
+    entering: dict[str, dict[str, None]] = {}
+    used_outside: set[tuple[str, str]] = set()
     for edge in graph.edges:
         if edge.role == "use":
-            into.setdefault(edge.head, []).append(edge.tail)
-    for head, tails in into.items():
-        inner = [tail for tail in tails if tail in leaves and frames[tail] == frames[head] != ""]
-        outer = [tail for tail in tails if frames[tail] != frames[head]]
-        for pair in dict.fromkeys((tail, leaf) for tail in outer for leaf in inner):
-            yield f"  {pair[0]} -> {pair[1]}" + attributes(style="invis", weight="0")
+            for frame in home[edge.head]:
+                if frame not in home[edge.tail]:
+                    entering.setdefault(frame, {})[edge.tail] = None
+            for frame in home[edge.tail]:
+                if frame not in home[edge.head]:
+                    used_outside.add((edge.tail, frame))
+    named: list[Box | Tag] = [*graph.boxes, *graph.tags]
+    for one in named:
+        if one.kind not in ("computed", "gradient") and (one.id, one.frame) not in used_outside:
+            for tail in entering.get(one.frame, ()):
+                yield f"  {tail} -> {one.id}" + attributes(style="invis", weight="0")
+
+
+def _outward(frame: str, around: Mapping[str, str]) -> Iterator[str]:
+    while frame:
+        yield frame
+        frame = around[frame]
 
 
 # --------------------------------------------------------------------------------------------------

@@ -487,7 +487,7 @@ def _edges(
             if node not in place or parent not in place:
                 continue
             tail, head = place[parent], place[node]
-            flows = node.needs and parent.needs and _has_formula(node, i)
+            flows = node.needs and parent.needs and has_formula(node, i)
             if tail is parent and head is node:
                 formula, slope = local_derivative(node, i, names) if flows and names else ("", None)
                 yield Edge(ids[tail], ids[head], flows, formula, slope)
@@ -497,7 +497,7 @@ def _edges(
         yield Edge(tail_id, head_id, any(flowing), count=len(flowing))
 
 
-def _has_formula(node: Node, position: int) -> bool:
+def has_formula(node: Node, position: int) -> bool:
     primitive = node.primitive
     assert primitive is not None
     return primitive.differentiable if primitive.variadic else primitive.flows[position]

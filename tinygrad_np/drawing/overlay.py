@@ -14,7 +14,7 @@ import numpy as np
 from ..backward import reach
 from ..core import Node
 from ..errors import ArgumentError, GradientError, message
-from .graph import Group, Mark, State, cotangents
+from .graph import Group, Mark, State, consumers, cotangents
 from .numbers import number
 
 TIMES = 3  # runs of each operation, of which the fastest counts
@@ -70,11 +70,11 @@ def overlay(
 def _bytes(targets: Sequence[Node], nodes: Sequence[Node], names: Mapping[Node, str]) -> Overlay:
     """Results and residuals, each array once; leaves are the user's and would be there anyway."""
     counted = {id(_whole(node.value)) for node in nodes if node.primitive is None}
-    kept = {}
-    for node in nodes:
-        if node.primitive is None:
-            continue
-        kept[node] = 0
+    users = consumers(nodes)
+    kept = {node: 0 for node in nodes if node.primitive is not None}
+    for node in kept:
+        if not (node.needs or any(user.needs for user in users.get(node, ()))):
+            continue  # recorded only to be drawn
         params = [one for one in (node.params or {}).values() if isinstance(one, np.ndarray)]
         for array in map(_whole, [node.value, *(node.saved or {}).values(), *params]):
             if isinstance(array, np.ndarray) and id(array) not in counted:

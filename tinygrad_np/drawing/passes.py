@@ -45,7 +45,7 @@ class Pass:
     residuals: dict[Node, str] = field(default_factory=dict)
 
 
-class _Sent(dict[Node, Any]):
+class Sent(dict[Node, Any]):
     """Keeps apart what a backward step sends, where the engine would add it up."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ def recorded_pass(targets: Sequence[Node]) -> Pass:
     with watched, np.errstate(all="ignore"):
         for node in reach(needing):
             if node in arrived:
-                sent = _Sent()
+                sent = Sent()
                 g = _complete(node, arrived[node], found)
                 made.clear()
                 pull_useful(node, g, sent, None, True)

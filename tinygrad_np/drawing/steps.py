@@ -14,13 +14,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..backward import _retain, engine, reach
+from ..backward import engine, reach, retained
 from ..core import Node, parameter_names
 from ..errors import GradientError, TensorError
 from .formula import expression, local_derivative, residuals
-from .graph import Graph, Reading, _has_formula, kind_of
+from .graph import Graph, Reading, has_formula, kind_of
 from .numbers import Summary, summary
-from .passes import _Sent
+from .passes import Sent
 
 Phase = Literal["forward", "backward"]
 
@@ -115,7 +115,7 @@ def vjps(target: Node) -> list[tuple[Node, int]]:
     reached = {target}
     for node in reach([target]):
         for i, parent in enumerate(node.inputs if node in reached else ()):
-            if parent.needs and _has_formula(node, i):
+            if parent.needs and has_formula(node, i):
                 reached.add(parent)
                 found.append((node, i))
     return found
@@ -126,7 +126,7 @@ def messages(target: Node, calls: Iterable[tuple[Node, int]]) -> Iterator[Messag
     gradients: dict[Node, Any] = {target: np.ones_like(target.value)}
     counts: Counter[Node] = Counter()
     for node, own in groupby(calls, key=lambda call: call[0]):
-        sent = _Sent()
+        sent = Sent()
         assert node.primitive is not None
         with np.errstate(all="ignore"):
             node.primitive.pull(node, gradients.pop(node), sent, engine)
@@ -321,4 +321,4 @@ class Teller:
 
 def _changes_gradient(node: Node) -> bool:
     """Whether a hook may replace the gradient; the one of `retain_grad` only keeps it."""
-    return any(hook is not _retain for hook in (node.hooks or {}).values())
+    return any(hook is not retained for hook in (node.hooks or {}).values())
