@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 import tinygrad_np as tg
-from nn.init import Generator, Initializer, Rng, Shape, generator, initializer, of_bias
+from nn.init import Initializer, Rng, Shape, generator, initializer
 from nn.layers.activation import Activation, activation_named
+from nn.layers.layer import Layer, label
 from nn.module import Module, as_operand
-from tinygrad_np.errors import ArgumentError, ShapeError, message
+from nn.options import differing, in_and_out
+from tinygrad_np.errors import ShapeError, message
 
 
-class Dense(Module):
+class Dense(Layer):
     """Fully connected layer ``y = activation(x @ W + b)``.
 
     With ``z = x @ W + b``: ``dz = dy * activation'(z)``, ``dW = x.T @ dz``, ``db = dz.sum(0)``,
@@ -75,15 +77,7 @@ class Dense(Module):
         rng: Rng = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        whole = [isinstance(n, int | np.integer) and n > 0 for n in features]
-        if len(whole) not in (1, 2) or not all(whole):
-            raise ArgumentError(
-                message("Dense", "(in, out) or (out,) as whole numbers of at least 1",
-                        f"({', '.join(map(repr, features))})",
-                        "Everything else is given by keyword: activation='relu'.")
-            )  # fmt: skip
-        self.in_features = features[0] if len(features) == 2 else None
-        self.out_features = features[-1]
+        self.in_features, self.out_features = in_and_out("Dense", features)
         self.activation = activation_named(activation)
         self.bias = bias
         self.weights_init = initializer(weights_init)
@@ -93,19 +87,12 @@ class Dense(Module):
         if self.in_features is not None:
             self._build(self.in_features)
 
-    def _build(self, in_features: int) -> None:
+    def _build(self, features: int) -> None:
         rng = generator(self.rng)
-        m, n = in_features, self.out_features
-        self.W = self._parameter("weights_init", self.weights_init, (m, n), rng)
-        bias_init = of_bias(self.bias_init, (m, n))
-        self.b = self._parameter("bias_init", bias_init, (n,), rng) if self.bias else None
-        self.in_features = in_features
-
-    def _parameter(self, name: str, init: Initializer, shape: Shape, rng: Generator) -> tg.Tensor:
-        values = np.asarray(init(shape, rng, self.dtype))
-        if values.shape != shape:
-            raise ShapeError(message(f"{self!r}", f"{shape} from {name}", f"{values.shape}"))
-        return tg.Tensor(values, requires_grad=True, dtype=self.dtype)
+        W, b = (features, self.out_features), (self.out_features,)
+        self.W = self._parameter("weights_init", W, rng)
+        self.b = self._parameter("bias_init", b, rng, weights=W) if self.bias else None
+        self.in_features = features
 
     @property
     def built(self) -> bool:
@@ -130,16 +117,12 @@ class Dense(Module):
     def _explained(self, x: Any) -> ShapeError:
         m = self.in_features
         fix = "Flatten the rows first: nn.Flatten()." if math.prod(x.shape[1:]) == m else ""
-        return ShapeError(
-            message(f"{self!r} with weights {self.W.name!r}", f"x (..., {m})", f"{x.shape}", fix)
-        )
+        return ShapeError(message(label(self), f"x (..., {m})", f"{x.shape}", fix))
 
     def describe(self) -> str:
         sizes = (self.in_features, self.out_features)
         parts = [str(n) for n in sizes if n is not None]
-        if self.activation is not None and not isinstance(self.activation, Module):
-            parts.append(f"activation={getattr(self.activation, '__name__', self.activation)!r}")
-        return ", ".join(parts if self.bias else [*parts, "bias=False"])
+        return ", ".join([*parts, *differing(self, "activation", "bias")])
 
 
 class Flatten(Module):

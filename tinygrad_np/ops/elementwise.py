@@ -5,8 +5,9 @@ Conventions at kinks: functions that are constant between jumps (`floor`, `ceil`
 `remainder` and `fmod` have there the slopes of the piece they belong to. At the origin `hypot` has
 slope 0, the subgradient of least norm, as PyTorch's ``linalg.vector_norm``, and so has `arctan2`,
 as in PyTorch. `copysign` and `fabs` have slope 0 at 0. `fmax` and `fmin` share the gradient where
-their arguments tie; where one of them is NaN, the other gets all of it. Where a function has no finite slope (`cbrt` at 0,
-`arcsin` at 1) the gradient is what NumPy's division gives, infinite and with NumPy's warning.
+their arguments tie; where one of them is NaN, the other gets all of it. Where a function has no
+finite slope (`cbrt` at 0, `arcsin` at 1) the gradient is what NumPy's division gives, infinite and
+with NumPy's warning.
 """
 
 from __future__ import annotations
