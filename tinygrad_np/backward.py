@@ -329,7 +329,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...], node: Node | None = None) -> Any
         if axis < extra or (shape[axis - extra] == 1 and g.shape[axis] != 1)
     )  # fmt: skip
     summed = g.sum(axis=stretched) if stretched else g
-    if summed.size != int(np.prod(shape)) or extra < 0:
+    if extra < 0 or any(m not in (1, n) for n, m in zip(g.shape[extra:], shape)):
         name = "a VJP" if node is None else f"the VJP of {node.primitive.name}"  # type: ignore[union-attr]
         raise ShapeError(
             message("backward", f"{name} to return the argument's shape {shape} "

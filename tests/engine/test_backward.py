@@ -314,6 +314,7 @@ def test_a_parameter_changed_between_forward_and_backward_is_detected() -> None:
     [
         (lambda g: g.sum(), ShapeError, r"VJP of broken.*shape \(2, 3\)"),
         (lambda g: g[:, :2], ShapeError, r"VJP of broken"),
+        (lambda g: g.T, ShapeError, r"VJP of broken.*shape \(3, 2\)"),
         (lambda g: 1.0, DtypeError, "VJP of broken"),
         (lambda g: None, DtypeError, "VJP of broken"),
         (lambda g: g * 1j, DtypeError, "complex"),

@@ -236,9 +236,42 @@ def test_gradients_at_kinks_follow_the_convention(name: str) -> None:
     spec = SPECS[name]
     for case, expected in spec.kinks():
         call = Call(spec, case)
-        gs = [np.ones(y.shape) for y in parts(call(*tensors(call.arrays)))]
-        for got, e in zip(vjp(call, call.arrays, gs), expected, strict=True):
-            np.testing.assert_array_equal(got, e)
+        inputs = tensors(call.arrays)
+        outputs = parts(call(*inputs))
+        gs = [
+            np.full(y.shape, 3.0) for y in outputs
+        ]  # not 1, beside which a lost factor is not seen
+        for y, g in zip(outputs, gs):
+            if y.requires_grad:
+                y.backward(g)
+        for x, got, e in zip(inputs, vjp(call, call.arrays, gs), expected, strict=True):
+            np.testing.assert_array_equal(got, 3 * np.asarray(e))
+            np.testing.assert_array_equal(np.zeros_like(got) if x.grad is None else x.grad, got)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_derivative_in_the_cotangent_is_the_jvp(name: str) -> None:
+    """A VJP is linear in ``g``: recorded and differentiated with respect to it, it gives ``J v``."""
+    for call in calls(name):
+        inputs = tensors(call.arrays)
+        outputs = parts(call(*inputs))
+        live = [i for i, y in enumerate(outputs) if y.requires_grad]
+        gs = tensors(cotangents([outputs[i] for i in live]))
+        vs = cotangents(call.arrays, seed=2)
+        recorded = tg.gradients(
+            [outputs[i] for i in live], inputs, gs, create_graph=True, unreached="zeros"
+        )
+        again = [(d, v) for d, v in zip(recorded, vs) if d.requires_grad]
+        jvps = tg.gradients([d for d, _ in again], gs, [v for _, v in again], unreached="zeros")
+        moved = [
+            parts(call(*(a + h * v for a, v in zip(call.arrays, vs))))
+            for h in (-2e-4, -1e-4, 1e-4, 2e-4)
+        ]
+        for i, jvp in zip(live, jvps):
+            far_left, left, right, far_right = (np.asarray(ys[i]) for ys in moved)
+            expected = (8 * (right - left) - (far_right - far_left)) / 12e-4
+            scale = max(1.0, np.abs(expected).max(initial=0))
+            np.testing.assert_allclose(jvp.data, expected, rtol=1e-6, atol=2e-7 * scale)
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if SPECS[n].fails()])

@@ -687,7 +687,7 @@ samples(
 )
 samples(
     elu,
-    lambda r: [*everywhere(r), case(r(2, 3), alpha=0.3)],
+    lambda r: [*everywhere(r), case(r(2, 3), alpha=0.3), case(r(2, 3), alpha=-0.5)],
     reference=lambda x, alpha=1.0: _elu(x, alpha),
     kinks=lambda: [(case(np.array([0.0]), alpha=0.3), [np.array([0.3])])],
 )
@@ -750,6 +750,7 @@ samples(
     logsumexp,
     lambda r: [
         case(r(2, 3)), case(r(2, 3), axis=0), case(r(2, 3, 4), axis=(0, -1), keepdims=True), case(r()),
+        case(r(2, 3), axis=1),
     ],
     reference=lambda x, axis=None, keepdims=False: np.log(np.exp(x).sum(axis=axis, keepdims=keepdims)),
     kinks=lambda: [(case(np.array([[-np.inf, -np.inf], [-np.inf, 0.0]]), axis=1),

@@ -397,7 +397,12 @@ samples(
     ),
     reference=np.power,
     kinks=lambda: [
-        (case(np.array([0.0]), p), [np.array([d])]) for p, d in [(0, 0.0), (1, 1.0), (2, 0.0)]
+        *[(case(np.array([0.0]), p), [np.array([d])]) for p, d in [(0, 0.0), (1, 1.0), (2, 0.0)]],
+        (case(np.array([np.inf]), 0), [np.array([0.0])]),
+        *[
+            (case(np.array([0.0]), np.array([p])), [np.array([d]), np.array([0.0])])
+            for p, d in [(0.0, 0.0), (1.0, 1.0), (2.0, 0.0)]
+        ],
     ],
     fails=mismatch,
 )

@@ -850,6 +850,9 @@ samples(
     cholesky,
     lambda r: [case(r.positive(2, 1, 1)), case(r.positive(1, 1), upper=True)],
     reference=lambda x, upper=False: np.sqrt(x),
+    kinks=lambda: [  # where one triangle is read, and both get the gradient
+        (case(np.array([[4.0, 2.0], [2.0, 5.0]])), [np.array([[0.1875, 0.125], [0.125, 0.25]])]),
+    ],
     fails=lambda: [
         *_not_square(),
         (case(Tensor(-np.eye(2))), ValueError, "cholesky: cannot take x of shape (2, 2)"),
@@ -884,7 +887,12 @@ samples(
 )
 samples(
     eigh_of_symmetric,
-    lambda r: [case(r.distinct(3, 3), "L"), case(r(2, 2, 2), "L"), case(r.distinct(3, 3), "U")],
+    lambda r: [
+        case(r.distinct(3, 3), "L"),
+        case(r(2, 2, 2), "L"),
+        case(r.distinct(3, 3), "U"),
+        case(r(2, 1, 3, 3), "L"),
+    ],
     reference=lambda x, UPLO: (np.linalg.eigh(x + x.mT)[0], np.linalg.eigh(x + x.mT)[1] ** 2),
 )
 samples(

@@ -168,6 +168,7 @@ samples(
         case(r(5, 2, 3), r(3, 4), r(4)),
         case(r(0, 3), r(3, 2), r(2)),
         case(r(2, 0, 3), r(3, 2), r(2)),
+        case(r(2, 3), r(3, 4), r(4).astype(np.longdouble)),  # whose rows BLAS does not add
         case(r(2, 3), r(3, 4), 1.0),
     ],
     reference=lambda x, W, b: np.matmul(x, W) + b,

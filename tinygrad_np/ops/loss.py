@@ -804,6 +804,7 @@ samples(
     binary_cross_entropy,
     lambda r: [
         case(r(4), r.integers(2, 4)),
+        case(r(4, 2), r.data(4, 2) ** 2 / 20),
         case(r(4, 1), r.data(4, 1) ** 2 / 20, reduction="sum"),
         case(r(2, 3), r.integers(2, 2, 3), reduction="none"),
         case(r(2, 3), np.array([[0, 1, 1], [1, 0, 1]]), weight=[1.0, 2.0, 3.0]),
@@ -848,6 +849,7 @@ samples(
     nll,
     lambda r: [
         case(r(4, 3), r.integers(3, 4)), case(r(4, 3), r.integers(3, 4), reduction="none"),
+        case(r(4, 3), _probabilities(r, 4, 3), reduction="none"),
         case(r(3), np.array(1)), case(r(2, 2, 3), _probabilities(r, 2, 2, 3), reduction="sum"),
         *_weighted_cases(r),
     ],
