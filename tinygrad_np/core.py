@@ -725,28 +725,22 @@ class Primitive:
         flows = itertools.repeat(self.differentiable) if self.variadic else self.flows
         needs = any([node.needs and flow for node, flow in zip(inputs, flows)])
         if _active:
-            return self._watched(y, needs, inputs, params, saved, args)
-        node = Node(y, True, self, inputs, params, saved) if needs else Node(y)
+            node = self._watched(y, needs, inputs, params, saved)
+        else:
+            node = Node(y, True, self, inputs, params, saved) if needs else Node(y)
         result = handle(node)
         if self.view:
             link_view(self, result, args[0], params)
         return result
 
-    def _watched(
-        self, y: Any, needs: bool, inputs: Any, params: Any, saved: Any, args: Any
-    ) -> Tensor:
-        """The end of `general` while some thread has changed its `Mode`."""
+    def _watched(self, y: Any, needs: bool, inputs: Any, params: Any, saved: Any) -> Node:
+        """The node of a result while some thread has changed its `Mode`."""
         mode = _mode.get()
         needs = needs and mode.recording
         node = Node(y, needs, self, inputs, params, saved)
         for watch in mode.watchers:
             watch(node)
-        if not (needs or mode.everything):
-            node = Node(y)
-        result = handle(node)
-        if self.view:
-            link_view(self, result, args[0], params)
-        return result
+        return node if needs or mode.everything else Node(y)
 
 
 def _registered(name: str, arguments: tuple[str, ...], parameters: tuple[str, ...]) -> Primitive:
