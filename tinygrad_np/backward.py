@@ -267,7 +267,7 @@ def pull_useful(
             refuse_stale(node, parent)
         if primitive.residuals and not primitive.residuals.keys() <= known.keys():
             known |= _residuals(primitive, known) if recorded else node.saved or {}
-        d = _called(formula, known | {"i": i})
+        d = not_lent(_called(formula, known | {"i": i}), node)
         if d.shape != parent.value.shape:
             d = unbroadcast(d, parent.value.shape, node)
         pending[parent] = pending[parent] + d if parent in pending else d
@@ -328,14 +328,13 @@ def unbroadcast(g: Any, shape: tuple[int, ...], node: Node | None = None) -> Any
         axis for axis in range(g.ndim)
         if axis < extra or (shape[axis - extra] == 1 and g.shape[axis] != 1)
     )  # fmt: skip
-    summed = g.sum(axis=stretched) if stretched else g
     if extra < 0 or any(m not in (1, n) for n, m in zip(g.shape[extra:], shape)):
         name = "a VJP" if node is None else f"the VJP of {node.primitive.name}"  # type: ignore[union-attr]
         raise ShapeError(
             message("backward", f"{name} to return the argument's shape {shape} "
                     "(or one that broadcasting made of it)", f"shape {g.shape}")
         )  # fmt: skip
-    return summed.reshape(shape)
+    return (g.sum(axis=stretched) if stretched else g).reshape(shape)
 
 
 def added_rows(g: NDArray[Any]) -> NDArray[Any]:

@@ -76,6 +76,13 @@ def test_a_vjp_that_returns_a_saved_array_does_not_lend_it() -> None:
     f(x, w).backward()
     x.grad *= 0
     np.testing.assert_array_equal(w, [5.0, 6.0])
+    tg.gradients(f(x, w), x).data[...] = 0
+    np.testing.assert_array_equal(w, [5.0, 6.0])
+    with tg.debug():
+        x.grad = None
+        f(x, w).backward()
+    x.grad *= 0
+    np.testing.assert_array_equal(w, [5.0, 6.0])
 
 
 def test_a_chain_of_100_000_operations() -> None:
