@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from nn.module import as_array
 from nn.names import named
+from tinygrad_np import note_change
 from tinygrad_np.errors import ShapeError, message
 
 Array = NDArray[Any]
@@ -50,7 +51,8 @@ def seed(number: int | None) -> None:
     True
     """
     global _generator
-    _generator = np.random.default_rng(number)
+    before, _generator = _generator, np.random.default_rng(number)
+    note_change("the generator of nn", id(before), id(_generator))
 
 
 def generator(rng: Rng = None) -> Generator:

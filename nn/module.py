@@ -70,6 +70,13 @@ class Module:
     forward: Callable[..., Any] = _no_forward
     _named: bool = False
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; that it has changed is told to compiled steps, which may have read it."""
+        before = getattr(self, name, value)
+        object.__setattr__(self, name, value)
+        if name != "_named" and _key(before) != _key(value):
+            tg.note_change((id(self), name), _key(before), _key(value))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._named:
             return self._first_call(*args, **kwargs)
@@ -268,6 +275,11 @@ class Module:
         from nn.summary import summary
 
         return summary(self, batch)
+
+
+def _key(value: Any) -> Any:
+    """What tells a value of an attribute from another."""
+    return value if type(value) in (bool, int, float, str) else id(value)
 
 
 def _walk(value: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from math import inf, isfinite, sqrt
 from operator import is_
@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_np import Tensor, no_grad
+from tinygrad_np import Tensor, each_time, no_grad, note_change, on_arrays
 from tinygrad_np.errors import (
     ArgumentError,
     DtypeError,
@@ -115,7 +115,7 @@ class Block:
         if self.gathered is None:
             flat = grads[0].reshape(-1)
             return [flat[s] for s in self.slices]
-        np.concatenate([g.ravel() for g in grads], out=self.gathered)
+        on_arrays(joined, grads, self.gathered)
         return self.gathered_pieces
 
     def ready(self, values: tuple[float, ...]) -> list[Array]:
@@ -127,6 +127,11 @@ class Block:
             self.buffer[:] = values
             self.values = values
         return self.constants
+
+
+def joined(arrays: list[Array], out: Array) -> None:
+    """The arrays, one after another, in a flat one."""
+    np.concatenate([array.ravel() for array in arrays], out=out)
 
 
 def _flat_state(entry: Entry, name: str) -> Array:
@@ -305,8 +310,10 @@ class Optimizer:
         if "_blocks" not in vars(self):  # not all options are there yet
             object.__setattr__(self, name, value)
             return
-        before = self.states()
+        before, old = self.states(), getattr(self, name)
         object.__setattr__(self, name, value)
+        if bool(value) != bool(old) or type(value) is not float:  # else it is a coefficient
+            note_change((id(self), name), old, value)
         self._convert(before, self.states())
         for group, own in self._groups:
             if name not in own:
@@ -368,15 +375,26 @@ class Optimizer:
 
     def _advance(self, block: Block, grads: list[Any]) -> None:
         """One step of one block."""
+        each_time(partial(self._count, block))
+        block.adopt()
+        on_arrays(self._descend, block.constants, block.gather(grads), block.pieces)
+
+    def _count(self, block: Block) -> None:
+        """Begin a step of a block: its number, and what the formula needs of numbers."""
+        block.numbers["t"] += 1
         decay = self.weight_decay
         factor = 1 - self.lr * decay if self.decoupled else decay
-        block.numbers["t"] += 1
-        weight, *coefficients = block.ready((factor, *self.coefficients(block.numbers)))
-        block.adopt()
-        for g, (p, work, spare, decayed, states) in zip(block.gather(grads), block.pieces):
-            if decay and self.decoupled:
+        block.ready((factor, *self.coefficients(block.numbers)))
+
+    def _descend(
+        self, constants: list[Array], grads: list[Array], pieces: list[tuple[Any, ...]]
+    ) -> None:
+        """The update of a block, piece by piece."""
+        weight, *coefficients = constants
+        for g, (p, work, spare, decayed, states) in zip(grads, pieces):
+            if self.weight_decay and self.decoupled:
                 multiply(p, weight, out=p)
-            elif decay:
+            elif self.weight_decay:
                 g = add(multiply(p, weight, out=decayed), g, out=decayed)
             self.update(p, g, work, spare, *coefficients, **states)
 
@@ -598,18 +616,18 @@ class SGD(Optimizer):
         unit = 1 - self.dampening if self.momentum else 1.0
         if self.nesterov:
             return self.lr, self.momentum, self.momentum * unit
-        return self.lr * unit, self.momentum, 0.0
+        return self.lr * unit, self.momentum
 
     @staticmethod
     def update(
         p: Array, g: Array, work: Array, spare: Array,
-        rate: Array, momentum: Array, lookahead: Array, v: Array | None = None,
+        rate: Array, momentum: Array, lookahead: Array | None = None, v: Array | None = None,
     ) -> None:  # fmt: skip
         step = g
         if v is not None:
             accumulate(v, momentum, g)
             step = v
-            if lookahead:
+            if lookahead is not None:
                 multiply(v, lookahead, out=work)
                 step = add(work, g, out=work)
         multiply(step, rate, out=work)
@@ -1023,24 +1041,23 @@ class RAdam(Moments):
         a, b = self.corrections(t)
         end = 2 / (1 - beta2) - 1
         rho = end - 2 * t * beta2**t / (1 - beta2**t)
-        if rho <= 5:
-            return beta1, beta2, self.lr * a, self.eps, 0.0
+        if rho <= 5:  # the denominator is 0 sqrt(v) + 1
+            return beta1, beta2, self.lr * a, 0.0, 1.0
         r = sqrt((rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho))
-        return beta1, beta2, self.lr * a * b * r, self.eps / sqrt(1 - beta2), 1.0
+        return beta1, beta2, self.lr * a * b * r, 1.0, self.eps / sqrt(1 - beta2)
 
     @staticmethod
     def update(
         p: Array, g: Array, work: Array, spare: Array,
-        beta1: Array, beta2: Array, rate: Array, eps: Array, adaptive: Array, m: Array, v: Array,
+        beta1: Array, beta2: Array, rate: Array, adaptive: Array, floor: Array, m: Array, v: Array,
     ) -> None:  # fmt: skip
         accumulate(m, beta1, g)
         accumulate(v, beta2, multiply(g, g, out=work))
-        step = m
-        if adaptive:
-            np.sqrt(v, out=work)
-            add(work, eps, out=work)
-            step = divide(m, work, out=work)
-        multiply(step, rate, out=work)
+        np.sqrt(v, out=work)
+        multiply(work, adaptive, out=work)
+        add(work, floor, out=work)
+        divide(m, work, out=work)
+        multiply(work, rate, out=work)
         subtract(p, work, out=p)
 
 

@@ -15,8 +15,8 @@ import tinygrad_np
 ROOT = Path(__file__).parent.parent
 # Lowest first: a room may import from those before it and from its own.
 ROOMS = [
-    "errors", "core", "tree", "backward", "ops", "inplace", "operators", "debug", "transforms",
-    "drawing", "program", "derivation", "check",
+    "errors", "core", "tree", "backward", "ops", "inplace", "operators", "debug", "effects", "transforms",
+    "drawing", "program", "derivation", "compiling", "check",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from . import operators as operators  # binds operators, methods and NumPy's fun
 from .backward import backward, gradients, register_hook, retain_grad
 from .core import Tensor, case, no_grad, primitive, samples
 from .debug import debug
+from .effects import each_time, note_change, on_arrays
 from .errors import TensorError
 from .ops.activation import (
     celu,
@@ -230,6 +231,7 @@ np.empty(2**25 - 2**16, np.uint8)
 if TYPE_CHECKING:
     from .check import check_backprop, check_gradients
     from .check.gradcheck import gradcheck
+    from .compiling.step import compile
     from .derivation import derive
     from .drawing import Drawing, draw
 
@@ -274,6 +276,7 @@ __all__ = [
     "cholesky",
     "clip",
     "column_stack",
+    "compile",
     "concatenate",
     "conv1d",
     "conv2d",
@@ -298,6 +301,7 @@ __all__ = [
     "dropout",
     "dsplit",
     "dstack",
+    "each_time",
     "eigh",
     "eigvalsh",
     "einsum",
@@ -347,9 +351,9 @@ __all__ = [
     "leaky_relu",
     "linear",
     "log",
+    "log10",
     "log1p",
     "log2",
-    "log10",
     "log_sigmoid",
     "log_softmax",
     "logaddexp",
@@ -375,6 +379,8 @@ __all__ = [
     "nll",
     "no_grad",
     "norm",
+    "note_change",
+    "on_arrays",
     "one_hot",
     "outer",
     "pad",
@@ -457,6 +463,7 @@ __all__ = [
 _LATER = {
     "drawing": ("Drawing", "draw"),
     "derivation": ("derive",),
+    "compiling.step": ("compile",),
     "check": ("check_backprop", "check_gradients", "gradcheck"),
 }
 

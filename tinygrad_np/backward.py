@@ -23,6 +23,7 @@ from .core import (
     Primitive,
     Tensor,
     current_audit,
+    current_log,
     handle,
     ndarray,
     parameter_names,
@@ -63,11 +64,18 @@ def backward(output: Tensor, cotangent: ArrayLike | None = None) -> None:
     array([ 2., 40.])
     """
     seed = _seed(output, cotangent)
-    arrived = sweep([output.node], [seed])
+    log = current_log()
+    arrived = (
+        sweep([output.node], [seed]) if log is None else log.apart(sweep, [output.node], [seed])
+    )
     audit = current_audit()
     if audit is not None:
         audit.finished(arrived)
+    if log is not None:
+        log.before_delivery(arrived)
     deliver(arrived, given=[seed])
+    if log is not None:
+        log.delivered(arrived)
 
 
 def gradients(
@@ -121,7 +129,9 @@ def gradients(
     live = [(o, c) for o, c in zip(outputs, cotangents) if o.requires_grad or unreached == "error"]
     seeds = [_seed(o, c, recorded=create_graph) for o, c in live]
     nodes = [tensor.node for tensor in wanted]
-    found = sweep([o.node for o, _ in live], seeds, recorded=create_graph, wanted=nodes)
+    log = None if create_graph else current_log()
+    args = [o.node for o, _ in live], seeds, create_graph, nodes
+    found = sweep(*args) if log is None else log.apart(sweep, *args)
     results = [_result(tensor, found, create_graph, unreached) for tensor in wanted]
     return results[0] if isinstance(inputs, Tensor) else results
 
@@ -238,6 +248,9 @@ def sweep(
     for node, g in pending.items():  # what is left are leaves
         if wanted is None or node in targets:
             arrived[node] = g if node.hooks is None else _run_hooks(node, g)
+    log = current_log()
+    if log is not None and not recorded:
+        log.swept(outputs, cotangents, wanted, partial, arrived)
     return arrived
 
 
@@ -298,7 +311,7 @@ def deliver(found: dict[Node, Any], given: Sequence[Any] = ()) -> None:
         if type(g) is not ndarray or g.dtype is not leaf.value.dtype:
             g = fitted(g, leaf)
         if leaf.grad is not None:
-            leaf.grad = np.asarray(leaf.grad + g)  # the sum of two 0-d arrays is a number
+            leaf.grad = np.asarray(leaf.gradient() + g)  # the sum of two 0-d arrays is a number
             continue
         if g.base is not None or id(g) in held:
             g = g.copy()
@@ -415,7 +428,7 @@ def retain_grad(tensor: Tensor) -> None:
 
 def retained(node: Node, g: Any) -> None:
     g = fitted(g, node).copy()
-    node.grad = g if node.grad is None else np.asarray(node.grad + g)
+    node.grad = g if node.grad is None else np.asarray(node.gradient() + g)
 
 
 def register_hook(tensor: Tensor, hook: Callable[[Any], Any]) -> Callable[[], None]:

@@ -87,10 +87,16 @@ class Node:
         self.params = params
         self.saved = saved
         self.name: str | None = None
-        self.grad: NDArray[Any] | None = None
+        self.grad: Any = None
         self.hooks: dict[int, Callable[[Node, Any], Any]] | None = None
         self.origin: Any = None
         self.order = tick()
+
+    def gradient(self) -> NDArray[Any] | None:
+        """``grad``; one that a compiled step left in its own memory is copied from there first."""
+        if type(self.grad) is Kept:
+            self.grad = self.grad.array.copy()
+        return self.grad
 
     @property
     def label(self) -> str:
@@ -101,6 +107,15 @@ class Node:
             return f"the number {self.value!r}"
         kind = "a leaf" if self.primitive is None else f"a result of {self.primitive.name}"
         return f"{kind} of shape {self.value.shape}"
+
+
+class Kept:
+    """A gradient in memory that the next run of a compiled step writes to: copied when it is asked for."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
 
 
 # --------------------------------------------------------------------------------------------------
@@ -114,13 +129,14 @@ class Mode:
 
     ``everything`` also records what needs no gradient, for those who read the program and not only
     its derivative; each of the ``watchers`` is called with every new node; ``audit`` looks over the
-    backward pass (see debug.py).
+    backward pass (see debug.py); ``log`` is told what else happens in a step (see compiling/log.py).
     """
 
     recording: bool = True
     everything: bool = False
     watchers: tuple[Callable[[Node], None], ...] = ()
     audit: Any = None
+    log: Any = None
 
 
 _usual = Mode()
@@ -163,6 +179,18 @@ def current_mode() -> Mode:
 def current_audit() -> Any:
     """The audit of the current `Mode`, or None."""
     return _mode.get().audit if _active else None
+
+
+def current_log() -> Any:
+    """The log of the current `Mode`, or None."""
+    return _mode.get().log if _active else None
+
+
+def told(event: str, *what: Any) -> None:
+    """Tell the log of the current `Mode`, if there is one, of an event."""
+    log = _mode.get().log
+    if log is not None:
+        getattr(log, event)(*what)
 
 
 class no_grad(mode):
@@ -248,6 +276,8 @@ class Tensor:
     @property
     def data(self) -> NDArray[Any]:
         """The ndarray itself, not a copy. Setting it keeps shape and dtype."""
+        if _active:
+            told("read", self.node, self.node.value)
         return self.node.value
 
     @data.setter
@@ -258,8 +288,10 @@ class Tensor:
                 f"data: {node.label} was computed from other tensors and cannot be given other "
                 "data: its gradient would belong to the old. Make a new Tensor, or .detach() it."
             )
+        if _active:
+            told("set", node, value)
         if value is not node.value:
-            value = asarray(value, dtype=node.value.dtype)
+            value = asarray(plain(value), dtype=node.value.dtype)
             if value.shape != node.value.shape:
                 raise ShapeError(
                     message("data", f"shape {node.value.shape} as before", f"{value.shape}",
@@ -295,17 +327,23 @@ class Tensor:
                 f"numpy: {self.node.label} needs a gradient, which a plain array would lose. "
                 "Use .detach().numpy(), or .data, if that is meant."
             )
-        return self.node.value
+        return self.data
 
     def item(self) -> Any:
         """The single element as a Python number."""
         if self.size != 1:
             raise ShapeError(message("item", "a tensor of one element", f"shape {self.shape}"))
-        return self.node.value.item()
+        value = self.node.value.item()
+        if _active:
+            told("read", self.node, value)
+        return value
 
     def detach(self) -> Tensor:
         """A tensor on the same array that is cut from the graph."""
-        return Tensor(self.node.value, name=self.node.name)
+        detached = Tensor(self.node.value, name=self.node.name)
+        if _active:
+            told("same_as", detached.node, self.node)
+        return detached
 
     # -- the gradient ------------------------------------------------------------------------------
 
@@ -334,7 +372,7 @@ class Tensor:
     @property
     def grad(self) -> NDArray[Any] | None:
         """The accumulated gradient: an ndarray of the tensor's shape and dtype, or None."""
-        return self.node.grad
+        return self.node.gradient()
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
@@ -342,6 +380,8 @@ class Tensor:
             value = asarray(value, dtype=self.dtype)
             if value.shape != self.shape:
                 raise ShapeError(message("grad", f"shape {self.shape}", f"{value.shape}"))
+        if _active:
+            told("set_gradient", self.node, value)
         self.node.grad = value
 
     @property
@@ -381,7 +421,7 @@ class Tensor:
                 f"copy: {node.label} carries the graph that computed it and cannot be copied or "
                 "pickled. Use .detach()."
             )
-        return _rebuild, (node.value, node.needs, node.name, node.grad)
+        return _rebuild, (node.value, node.needs, node.name, node.gradient())
 
     def __init_subclass__(cls) -> None:
         raise TypeError("Tensor cannot be subclassed: hold one instead (see nn.Module).")
@@ -520,6 +560,11 @@ def _rebuild(value: NDArray[Any], needs: bool, name: str | None, grad: Any) -> T
     tensor = Tensor(value, requires_grad=needs, name=name)
     tensor.node.grad = grad
     return tensor
+
+
+def as_array(x: Any) -> Any:
+    """``np.asarray(x)``; what has a dtype already (an array, or a stand-in for one) is left as it is."""
+    return x if hasattr(x, "dtype") else asarray(x)
 
 
 def handle(node: Node) -> Tensor:
@@ -711,11 +756,15 @@ class Primitive:
     def general(self, *args: Any, **params: Any) -> Any:
         """Compute, and record if a gradient is to flow: for any arguments, in any `Mode`."""
         params = (getattr(self.fn, "__kwdefaults__", None) or {}) | params
+        log = _mode.get().log if _active else None
         if Tensor not in map(type, args):
+            if log is not None and log.knows(args):
+                return log.recorded(self, args, params)
             result = self.compute(args, params)
             return result[0] if self.residuals else result
         inputs = tuple([arg.node if type(arg) is Tensor else constant(self, arg) for arg in args])
-        y = self.compute(tuple([node.value for node in inputs]), params)
+        values = tuple([node.value for node in inputs])
+        y = self.compute(values, params) if log is None else log.apart(self.compute, values, params)
         saved = None
         if self.residuals:
             y, *rest = y
@@ -773,8 +822,10 @@ def link_view(primitive: Primitive, result: Tensor, base: Tensor, params: dict[s
 
 def constant(primitive: Primitive, arg: Any) -> Node:
     """The node of an argument that is not a Tensor: an array or number as it came, or a list."""
-    if type(arg) in PLAIN or isinstance(arg, ndarray | np.generic | complex) or arg is None:
+    if type(arg) in PLAIN or isinstance(arg, np.generic | np.ma.MaskedArray | complex) or arg is None:
         return Node(arg)
+    if isinstance(arg, ndarray):
+        return Node(arg.view(ndarray))
     value = asarray(arg)
     if value.dtype.kind not in "fiubc":
         raise DtypeError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import backward, inplace
-from .core import Primitive, Tensor, plain
+from .core import Primitive, Tensor, plain, told
 from .errors import DtypeError, GradientError, NoDerivativeError, ShapeError, message
 from .ops import (
     activation,
@@ -414,7 +414,9 @@ def truth(self: Tensor) -> bool:
                 "bool", "a tensor of one element", f"shape {self.shape}", "Use .any() or .all()."
             )
         )
-    return bool(self.data)
+    value = bool(self.node.value)
+    told("branched", self.node, value)
+    return value
 
 
 def _bindings() -> dict[str, Any]:

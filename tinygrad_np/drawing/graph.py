@@ -269,7 +269,7 @@ def gradients(
     said: dict[Node, Summary | str] = {}
     for node in shown:
         result = node.primitive is not None
-        grad = again.get(node) if result and node.grad is None else node.grad
+        grad = again.get(node) if result and node.grad is None else node.gradient()
         if grad is not None:
             said[node] = summary(grad)
         elif node.needs:
@@ -304,7 +304,7 @@ def _computed_again(targets: Sequence[Node], nodes: Sequence[Node]) -> dict[Node
         found = cotangents(targets)
     except GradientError:  # a leaf has been changed since: the numbers would be of another step
         return {}
-    kept = [(node, node.grad) for node in nodes if node.grad is not None]
+    kept = [(node, node.gradient()) for node in nodes if node.grad is not None]
     same = [
         node in found and np.allclose(found[node], grad, rtol=1e-5, equal_nan=True)
         for node, grad in kept

@@ -210,7 +210,7 @@ def _nonfinite(
     try:
         found = cotangents(targets)
     except GradientError:  # a leaf was changed since: there are only the gradients that were kept
-        found = {node: node.grad for node in nodes if node.grad is not None}
+        found = {node: node.gradient() for node in nodes if node.grad is not None}
     for node in sorted(found, key=lambda node: (node.primitive is None, -node.order)):
         _mark_not_finite(marks, node, "gradient", found[node])
     first = next(iter(marks), None)

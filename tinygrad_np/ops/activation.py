@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import ONE, ZERO, Tensor, case, plain, primitive, samples
+from ..core import ONE, ZERO, Tensor, as_array, case, plain, primitive, samples
 from ..errors import ArgumentError, IndexingError, ShapeError, message
 from .arithmetic import mismatch
 from .axes import canonical_axes, canonical_axis, kept
@@ -78,7 +78,7 @@ def sigmoid(x):
     >>> tg.sigmoid(np.array([-800.0, 0.0, 800.0])).round(9)
     array([0. , 0.5, 1. ])
     """
-    x = np.asarray(x)
+    x = as_array(x)
     if x.dtype.kind != "f":
         return 1 / (1 + np.exp(-x.astype(np.result_type(x, np.float32))))
     y = np.minimum(np.negative(x), _largest_exponent(x.dtype))
@@ -172,7 +172,7 @@ def _normal_pdf(x: Any) -> Any:
 
 @primitive("gelu({x})", name="gelu", residuals={"Phi": lambda x: _normal_cdf(x)})
 def gelu_exact(x):
-    x = np.asarray(x)
+    x = as_array(x)
     Phi = _normal_cdf(x)
     return x * Phi, Phi
 
@@ -186,7 +186,7 @@ def _gelu_gate(x: Any) -> Any:
 
 @primitive("gelu_tanh({x})", name="gelu", residuals={"t": lambda x: _gelu_gate(x)})
 def gelu_tanh(x):
-    x = np.asarray(x)
+    x = as_array(x)
     t = _gelu_gate(x)
     return 0.5 * x * (1 + t), t
 

@@ -1,0 +1,206 @@
+"""Which calls are needed, and where in memory their results go.
+
+A temporary array lives from the call that makes it to the last that reads it. Its memory is then
+used for the next one; an elementwise result goes over an argument that nobody reads any more; and
+what is copied into an array that stays is computed there in the first place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .lowering import Guard, Host, Lowered, Store
+from .traced import ELEMENTWISE, FIXED, TEMPORARY, VIEW, WRITES, Call, Storage, Traced, found
+
+END = 1 << 60
+
+
+def touched(line: Any) -> Iterable[Traced]:
+    """The stand-ins that a line reads or writes."""
+    if isinstance(line, Call):
+        yield from line.operands()
+        yield from line.results()
+    elif isinstance(line, Guard | Store):
+        yield from found(line.value)
+
+
+def needed(lowered: Lowered) -> list[Any]:
+    """The lines without those whose results nobody reads."""
+    live = {one.storage for one in _at_the_end(lowered)}
+    kept = []
+    for line in reversed(lowered.lines):
+        if isinstance(line, Call) and not _is_needed(line, live):
+            continue
+        live |= {one.storage for one in touched(line)}
+        kept.append(line)
+    return kept[::-1]
+
+
+def _at_the_end(lowered: Lowered) -> Iterable[Traced]:
+    for one in lowered.gradients.values():
+        yield from found(one)
+    for result in lowered.results:
+        yield from found(result.value)
+
+
+def _is_needed(call: Call, live: set[Storage]) -> bool:
+    changed = list(found(call.args[0])) if call.kind == WRITES else list(call.results())
+    return any(
+        one.storage in live or (one.storage.kind == FIXED and call.kind != VIEW) for one in changed
+    )
+
+
+class Plan:
+    """The lines that are left, and the memory of each stand-in.
+
+    Attributes
+    ----------
+    lines : list
+    blocks : list of ndarray
+        The memory, as bytes.
+    placed : dict of Traced to ndarray
+        Every stand-in whose array is always the same one.
+    """
+
+    def __init__(self, lowered: Lowered) -> None:
+        self.lines = needed(lowered)
+        self.lowered = lowered
+        self._find_homes()
+        self.first, self.last = self._lifetimes()
+        self.blocks: list[Any] = []
+        self.free: list[Any] = []
+        self._place()
+        self.placed: dict[Traced, Any] = {}
+        for line in self.lines:
+            for one in touched(line):
+                self.array(one)
+            if isinstance(line, Call) and line.kind == VIEW:
+                self._bind_view(line)
+        for one in _at_the_end(lowered):
+            self.array(one)
+
+    def _lifetimes(self) -> tuple[dict[Storage, int], dict[Storage, int]]:
+        first: dict[Storage, int] = {}
+        last: dict[Storage, int] = {}
+        for i, line in enumerate(self.lines):
+            for one in touched(line):
+                first.setdefault(one.storage, i)
+                last[one.storage] = i
+        for one in _at_the_end(self.lowered):
+            last[one.storage] = END
+        return first, last
+
+    # -- results that are computed where they would be copied to -----------------------------------
+
+    def _find_homes(self) -> None:
+        first, _ = self._lifetimes()
+        touches: dict[Storage, list[int]] = {}
+        for i, line in enumerate(self.lines):
+            for one in touched(line):
+                if not (isinstance(line, Call) and line.kind == VIEW):
+                    touches.setdefault(one.storage, []).append(i)
+        gone: set[int] = set()
+        for i, line in enumerate(self.lines):
+            if not (isinstance(line, Call) and line.function is np.copyto and len(line.args) == 2):
+                continue
+            there, value = line.args
+            if not isinstance(value, Traced) or not self._can_live(value, there):
+                continue
+            between = range(first[value.storage], i)
+            if any(k in between for k in touches[there.storage] if k not in gone):
+                continue
+            value.storage.home = there
+            gone.add(i)
+        self.lines = [line for i, line in enumerate(self.lines) if i not in gone]
+
+    def _can_live(self, value: Traced, there: Any) -> bool:
+        return (
+            isinstance(there, Traced) and there.storage.kind == FIXED
+            and value.storage.kind == TEMPORARY and value.storage.home is None
+            and value.dtype == there.dtype and value.size == there.size
+            and value.covers() and value.flags.c_contiguous and there.flags.c_contiguous
+        )  # fmt: skip
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        for i, line in enumerate(self.lines):
+            if not isinstance(line, Call):
+                continue
+            new = {one.storage: one for one in touched(line) if self._starts(one.storage, i)}
+            for storage, value in new.items():
+                if storage.home is not None:
+                    storage.memory = _bytes(storage.home.example)
+                else:
+                    memory = self._over_an_argument(line, value, i)
+                    storage.memory = self._take(storage) if memory is None else memory
+            for storage in {one.storage for one in touched(line)}:
+                if self.last[storage] == i and storage.memory is not None and storage.home is None:
+                    self.free.append(storage.memory)
+                    storage.root = None
+
+    def _starts(self, storage: Storage, i: int) -> bool:
+        return storage.kind == TEMPORARY and storage.memory is None and self.first[storage] == i
+
+    def _over_an_argument(self, line: Call, value: Traced, i: int) -> Any:
+        """The memory of an argument of an elementwise call that is read here for the last time."""
+        if line.kind != ELEMENTWISE or line.result is not value or not value.covers():
+            return None
+        for one in line.operands():
+            storage = one.storage
+            if storage.kind != TEMPORARY or self.last[storage] != i or storage.home is not None:
+                continue
+            same = [other for other in line.operands() if other.storage is storage]
+            if all(
+                other.covers() and other.strides == value.strides and other.shape == value.shape
+                and other.itemsize == value.itemsize
+                for other in same
+            ):  # fmt: skip
+                self.last[storage] = -1  # it is not free: it has a new owner
+                return storage.memory
+        return None
+
+    def _take(self, storage: Storage) -> Any:
+        """Free memory that fits, or more of it."""
+        fitting = [one for one in self.free if storage.nbytes <= one.nbytes <= 2 * storage.nbytes]
+        if fitting:
+            chosen = min(reversed(fitting), key=lambda one: one.nbytes)
+            self.free = [one for one in self.free if one is not chosen]
+            return chosen
+        block = aligned(storage.nbytes)
+        self.blocks.append(block)
+        return block
+
+    # -- arrays ------------------------------------------------------------------------------------
+
+    def array(self, value: Traced) -> Any:
+        """The array of a stand-in, if it is always the same one."""
+        if value in self.placed:
+            return self.placed[value]
+        storage = value.storage
+        if storage.kind == FIXED:
+            self.placed[value] = value.example
+        elif storage.kind == TEMPORARY and value.covers():
+            self.placed[value] = np.ndarray(
+                value.shape, value.dtype, storage.memory, 0, value.strides
+            )
+        return self.placed.get(value)
+
+    def _bind_view(self, call: Call) -> None:
+        base, *rest = call.args
+        if base in self.placed and base.storage.kind == TEMPORARY:
+            self.placed[call.result] = call.function(self.placed[base], *rest, **call.options)
+
+
+def aligned(nbytes: int) -> Any:
+    """Memory that begins at a cache line."""
+    room = np.empty(nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + nbytes]
+
+
+def _bytes(array: Any) -> Any:
+    return array.reshape(-1).view(np.uint8)

@@ -1,0 +1,380 @@
+"""What happens while a step runs, in order: what has to happen again when it is replayed.
+
+Operations on Tensors are told by the engine. An array that the step is given comes to it as a
+`Given`, an ndarray whose NumPy calls are recorded operations, so that what Python computes from it
+before it becomes a Tensor is known, too. What cannot be replayed, such as a number that Python took
+out and did not return, stops the log with the reason.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from types import CodeType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+from .. import operators
+from ..core import Node, Tensor, handle, mode, tick
+from ..errors import TensorError
+from ..tree import leaves
+
+PACKAGES = (str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "nn"))
+
+
+class UnreplayableError(Exception):
+    """Why a step cannot be replayed: in words for the user."""
+
+
+class Sweep(NamedTuple):
+    """A backward pass that was run on arrays, and what arrived at its end."""
+
+    outputs: Sequence[Node]
+    cotangents: Sequence[Any]
+    wanted: Sequence[Node] | None
+    partial: bool
+    arrived: dict[Node, Any]
+
+
+class Delivery(NamedTuple):
+    """Gradients that became ``.grad``: of which leaf, the cotangent, ``.grad`` before and now."""
+
+    leaves: list[tuple[Node, Any, Any, Any]]
+
+
+class Assignment(NamedTuple):
+    """``leaf.data = value``."""
+
+    leaf: Node
+    value: Any
+
+
+class Touch(NamedTuple):
+    """``leaf.data = leaf.data``: the array was written into."""
+
+    leaf: Node
+
+
+class Gradient(NamedTuple):
+    """``leaf.grad = value``."""
+
+    leaf: Node
+    value: Any
+
+
+class Branch(NamedTuple):
+    """Python took one way because of a value."""
+
+    node: Node
+    value: bool
+
+
+class ArrayCode(NamedTuple):
+    """A function of plain arrays that was called, and what it returned."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    result: Any
+
+
+class HostCode(NamedTuple):
+    """A function of nothing that every replay calls."""
+
+    function: Callable[[], Any]
+
+
+class Log:
+    """The events of one run of a step.
+
+    Attributes
+    ----------
+    start : int
+        When the step began, on the clock of the nodes.
+    events : list
+        Nodes, and the classes above, in order.
+    given : list of (ndarray, Node or None)
+        The arrays among the arguments, as the step saw them; the node of one that was a Tensor.
+    reads : list of (Node, object)
+        What Python took out of tensors.
+    same : dict
+        Nodes that hold the array of another node.
+    arrays : dict
+        By identity, the node whose value an array that Python computed is.
+    reason : str or None
+        Why the step cannot be replayed.
+    """
+
+    def __init__(self) -> None:
+        self.start = tick()
+        self.events: list[Any] = []
+        self.given: list[tuple[Any, Node | None]] = []
+        self.reads: list[tuple[Node, Any]] = []
+        self.same: dict[Node, Node] = {}
+        self.arrays: dict[int, tuple[Any, Node]] = {}
+        self.before: dict[Node, Any] = {}
+        self.regions: list[tuple[int, int]] = []
+        self.within = 0  # functions of operations and passes on arrays, in which nothing is recorded
+        self.reason: str | None = None
+
+    def refuse(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+    def argument(self, leaf: Any) -> Any:
+        """An argument as the step is to see it."""
+        if isinstance(leaf, Tensor):
+            self.given.append((leaf.node.value, leaf.node))
+            return leaf
+        if type(leaf) is np.ndarray:
+            own = np.array(leaf)  # memory of its own, by which its views are known
+            self.given.append((own, None))
+            return self.array(own, None)
+        return leaf
+
+    def array(self, value: Any, node: Node | None) -> Given:
+        """An array as one whose NumPy calls are recorded."""
+        given: Given = value.view(Given)
+        given.log = self
+        if value.size:
+            self.regions.append(byte_bounds(value))
+        if node is not None:
+            self.arrays[id(given)] = (given, node)
+        return given
+
+    def recording(self) -> mode:
+        return mode(recording=True, everything=True, watchers=(self.events.append,), log=self)
+
+    # -- operations on plain arrays ----------------------------------------------------------------
+
+    def knows(self, args: Sequence[Any]) -> bool:
+        """Whether an operation is called on an array that the step was given, or a view of one."""
+        return not self.within and any(
+            isinstance(arg, Given) or (isinstance(arg, np.ndarray) and self._is_given(arg))
+            for arg in args
+        )
+
+    def _is_given(self, array: Any) -> bool:
+        if not array.size:
+            return False
+        low, high = byte_bounds(array)
+        return any(first <= low and high <= last for first, last in self.regions)
+
+    def recorded(self, operation: Callable[..., Any], args: Sequence[Any], params: Any) -> Any:
+        """The operation on Tensors instead, so that it is recorded; the result is an array again."""
+        lifted = [
+            _lifted(arg) if isinstance(arg, Given) else
+            handle(Node(arg)) if isinstance(arg, np.ndarray) else arg
+            for arg in args
+        ]  # fmt: skip
+        result = operation(*lifted, **params)
+        return self.array(result.node.value, result.node)
+
+    def apart(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function whose inner operations are not recorded."""
+        self.within += 1
+        try:
+            return function(*args)
+        finally:
+            self.within -= 1
+
+    # -- what the engine tells ---------------------------------------------------------------------
+
+    def read(self, node: Node, value: Any) -> None:
+        """Python took the value of a node: the array itself, or a number."""
+        self.reads.append((node, value))
+        if type(value) is not np.ndarray and _may_branch():
+            self.refuse(
+                f"Python took the number {value!r} out of {node.label} in a function that branches, "
+                "so a replay could not tell which way to go. Compare tensors (`if loss > 10:`), or "
+                "take the number outside of the step."
+            )
+
+    def branched(self, node: Node, value: bool) -> None:
+        self.events.append(Branch(node, value))
+
+    def same_as(self, node: Node, other: Node) -> None:
+        self.same[node] = other
+
+    def set(self, node: Node, value: Any) -> None:
+        self.events.append(Touch(node) if value is node.value else Assignment(node, value))
+
+    def array_code(self, *what: Any) -> None:
+        self.events.append(ArrayCode(*what))
+
+    def host_code(self, function: Callable[[], Any]) -> None:
+        self.events.append(HostCode(function))
+
+    def set_gradient(self, node: Node, value: Any) -> None:
+        self.events.append(Gradient(node, value))
+
+    def swept(self, *what: Any) -> None:
+        self.events.append(Sweep(*what))
+
+    def before_delivery(self, arrived: Iterable[Node]) -> None:
+        self.before = {leaf: leaf.gradient() for leaf in arrived}
+
+    def delivered(self, arrived: dict[Node, Any]) -> None:
+        self.events.append(
+            Delivery([(leaf, g, self.before[leaf], leaf.gradient()) for leaf, g in arrived.items()])
+        )
+
+
+def _may_branch() -> bool:
+    """Whether the user's function that takes a number out has a conditional jump after that place."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGES):
+        frame = frame.f_back
+    if frame is None:
+        return False
+    return any(at > frame.f_lasti for at in _conditional_jumps(frame.f_code))
+
+
+@cache
+def _conditional_jumps(code: CodeType) -> tuple[int, ...]:
+    return tuple([
+        one.offset for one in dis.get_instructions(code)
+        if one.opname.startswith(("POP_JUMP", "JUMP_IF"))
+    ])  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------
+# Arrays among the arguments
+# --------------------------------------------------------------------------------------------------
+
+
+class Given(np.ndarray[Any, Any]):
+    """An array that a step was given, or computed from one, whose NumPy calls are recorded.
+
+    It stays an array for the step: what `tg.grad` and ``isinstance`` make of arrays does not change.
+    """
+
+    log: Log
+
+    def __array_finalize__(self, other: Any) -> None:
+        log = getattr(other, "log", None)
+        if log is not None:
+            self.log = log
+
+    def _tensor(self) -> Tensor:
+        known = self.log.arrays.get(id(self))
+        return handle(Node(self.view(np.ndarray)) if known is None else known[1])
+
+    def _recorded(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """A NumPy call done on Tensors, so that it is recorded; the results are arrays again."""
+        try:
+            result = operation(*_changed(args, _lifted), **_changed(options, _lifted))
+        except TensorError as error:
+            self.log.refuse(f"a NumPy call on an argument of the step is not recorded: {error}")
+            raise
+        return _changed(result, self._lowered)
+
+    def _lowered(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf if leaf.requires_grad else self.log.array(leaf.node.value, leaf.node)
+        return leaf
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        out = options.pop("out", None)
+        if any(isinstance(one, Tensor) for one in inputs):
+            return NotImplemented  # the Tensor's turn
+        dtype = options.pop("dtype", None)  # ndarray.sum() and mean() say it is None
+        if dtype is not None or out is not None:
+            if out is not None and out[0] is inputs[0] and dtype is None:
+                # In place, as in ndarray.mean(): the copy is the step's own.
+                return self._recorded(getattr(ufunc, method), *inputs, **options)
+            self.log.refuse(f"np.{ufunc.__name__} on an argument of the step has out= or dtype=.")
+        options = {key: value for key, value in options.items() if value is not np._NoValue}
+        options.pop("initial", None), options.pop("where", None)
+        return self._recorded(getattr(ufunc, method), *inputs, **options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function in operators.ABOUT or function in operators.LIKE:
+            return function(*_changed(args, _bare), **_changed(options, _bare))
+        return self._recorded(function, *args, **options)
+
+    def astype(self, dtype: Any, *args: Any, **options: Any) -> Any:
+        return self._recorded(lambda x: x.astype(dtype), self)
+
+    def copy(self, order: Any = "C") -> Any:
+        return self._recorded(lambda x: x.copy(), self)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._recorded(lambda x, index: x[index], self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.log.refuse("the step writes into an array it was given.")
+        super().__setitem__(index, value)
+
+    def _read(self, value: Any) -> Any:
+        self.log.read(self._tensor().node, value)
+        return value
+
+    def item(self, *args: Any) -> Any:
+        return self._read(super().item(*args))
+
+    def tolist(self) -> Any:
+        return self._read(super().tolist())
+
+    def __bool__(self) -> bool:
+        value = bool(self.view(np.ndarray))
+        self.log.branched(self._tensor().node, value)
+        return value
+
+    def __float__(self) -> float:
+        return self._read(float(self.view(np.ndarray)))  # type: ignore[no-any-return]
+
+    def __int__(self) -> int:
+        return self._read(int(self.view(np.ndarray)))  # type: ignore[no-any-return]
+
+    def __index__(self) -> int:
+        return self._read(self.view(np.ndarray).__index__())  # type: ignore[no-any-return]
+
+
+# Methods that NumPy computes in C, past the protocols above.
+for _name in (
+    "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "round", "clip", "dot", "diagonal",
+    "trace", "flatten", "mean", "var", "std", "prod",
+):  # fmt: skip
+
+    def _method(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
+        return self._recorded(lambda x, *args: getattr(x, _name)(*args, **options), self, *args)
+
+    setattr(Given, _name, _method)
+
+
+def _lifted(leaf: Any) -> Any:
+    return leaf._tensor() if isinstance(leaf, Given) else leaf
+
+
+def _bare(leaf: Any) -> Any:
+    return leaf.view(np.ndarray) if isinstance(leaf, Given) else leaf
+
+
+def _changed(tree: Any, change: Callable[[Any], Any]) -> Any:
+    if type(tree) in (tuple, list):
+        return type(tree)([_changed(part, change) for part in tree])
+    if type(tree) is dict:
+        return {key: _changed(part, change) for key, part in tree.items()}
+    return change(tree)
+
+
+def taken_but_not_returned(log: Log, result: Any) -> str | None:
+    """Says what Python took out of a tensor that was computed in the step, and did not return."""
+    returned = {id(leaf) for leaf in leaves(result)}
+    computed = {event for event in log.events if isinstance(event, Node)}
+    given = {id(array) for array, _ in log.given}
+    for node, value in log.reads:
+        own = log.same.get(node, node)
+        if id(value) in returned or not (own in computed or id(own.value) in given):
+            continue
+        kind = "the array" if isinstance(value, np.ndarray) else f"the number {value!r:.20}"
+        return (
+            f"Python took {kind} out of {node.label} and did not return it, so a replay could not "
+            "know what became of it. Compute with the tensor, or return it from the step."
+        )
+    return None

@@ -1,0 +1,596 @@
+"""From the log of a step to NumPy calls on stand-ins: the formulas of each operation, called again.
+
+The array-only twins of VJP formulas are what runs, as in the eager backward pass, so that a compiled
+step computes the same numbers. An operation whose function does more than NumPy calls is kept whole,
+as one call.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+from ..backward import added_rows, reach
+from ..core import Node, Primitive, Tensor, parameter_names
+from ..derivation.layout import identifier
+from ..tree import rebuild
+from .log import (
+    ArrayCode,
+    Assignment,
+    Branch,
+    Delivery,
+    Given,
+    Gradient,
+    HostCode,
+    Log,
+    Sweep,
+    Touch,
+    UnreplayableError,
+)
+from .traced import (
+    FIXED,
+    GIVEN,
+    INTO,
+    MAKES,
+    VIEW,
+    WRITES,
+    Call,
+    Storage,
+    Tape,
+    Traced,
+    UntraceableError,
+    empty,
+    examples,
+)
+
+ndarray = np.ndarray
+
+
+class Guard(NamedTuple):
+    """The way Python took holds while the value is what it was."""
+
+    value: Traced
+    expected: bool
+    note: str = "if"
+
+
+class Host(NamedTuple):
+    """A function of nothing to be called."""
+
+    function: Callable[[], Any]
+    note: str = "each time"
+
+
+class Store(NamedTuple):
+    """``leaf.data = value``."""
+
+    leaf: Node
+    value: Any
+    note: str = "data"
+
+
+class Result(NamedTuple):
+    """One leaf of what the step returns: its kind, the stand-in, and for constants the object."""
+
+    kind: str  # "tensor", "array", "number", "constant"
+    value: Any
+
+
+class Lowered(NamedTuple):
+    """What `lower` makes of a log.
+
+    Attributes
+    ----------
+    lines : list of Call, Guard, Host or Store
+    given : list of (Traced, bool)
+        The arguments that are arrays, and whether each came as a Tensor.
+    leaves : list of (Node, ndarray)
+        Tensors whose arrays the calls are bound to.
+    replaced : list of (Node, Traced)
+        Tensors whose array is read anew each time, since the step sets it.
+    gradients : dict of Node to Traced or None
+        What is in ``.grad`` at the end.
+    clean : list of Node
+        Tensors whose ``.grad`` must be None when the step begins.
+    results : list of Result
+    generators : list of numpy.random.Generator
+        What random numbers are drawn from.
+    constants : list
+        Numbers and arrays that are none of the above: they were the same whenever the step ran.
+    touched : list of Node
+        Tensors whose arrays the step writes into.
+    """
+
+    lines: list[Any]
+    given: list[tuple[Traced, bool]]
+    leaves: list[tuple[Node, Any]]
+    replaced: list[tuple[Node, Traced]]
+    gradients: dict[Node, Traced | None]
+    clean: list[Node]
+    results: list[Result]
+    generators: list[np.random.Generator]
+    constants: list[Any]
+    touched: list[Node]
+
+
+def lower(log: Log, result: Any) -> Lowered:
+    """The calls of a step that was logged, and what it returned."""
+    return _Lowering(log).run(result)
+
+
+class _Lowering:
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.tape = Tape()
+        self.lines = self.tape.calls
+        self.values: dict[Node, Any] = {}
+        self.arrays: dict[int, tuple[Any, Traced]] = {}  # by identity
+        self.regions: list[tuple[int, int, Any, Traced]] = []  # by place in memory, sorted
+        self.leaves: dict[Node, Any] = {}
+        self.gradients: dict[Node, Traced | None] = {}
+        self.clean: dict[Node, None] = {}
+        self.generators: dict[int, np.random.Generator] = {}
+        self.constants: list[Any] = []
+        self.touched: dict[Node, None] = {}
+        self.counts: Counter[str] = Counter()
+        self.given: list[tuple[Traced, bool]] = []
+        for array, node in log.given:
+            stand_in = Traced(self.tape, array, Storage(GIVEN, array.nbytes))
+            self.given.append((stand_in, node is not None))
+            self._know(array, stand_in)
+            if node is not None:
+                self.values[node] = stand_in
+        self.replaced: dict[Node, Traced | None] = {}
+        for event in log.events:
+            if isinstance(event, Assignment):
+                self.replaced.setdefault(event.leaf)
+        for node, value in log.reads:
+            if isinstance(value, ndarray) and self._stays(node):
+                if node in self.replaced:
+                    self._know(value, self.value(node))
+                else:
+                    self.leaves[node] = value
+
+    def run(self, result: Any) -> Lowered:
+        handlers: dict[type, Callable[[Any], None]] = {
+            Node: self._operation, Sweep: self._sweep, Delivery: self._delivery,
+            Gradient: self._gradient, Assignment: self._assignment, Branch: self._branch,
+            ArrayCode: self._array_code, HostCode: self._host_code,
+            Touch: self._touch,
+        }  # fmt: skip
+        for event in self.log.events:
+            handlers[type(event)](event)
+        results: list[Result] = []
+        rebuild(result, lambda leaf: results.append(self._result(leaf)))
+        return Lowered(
+            self.lines, self.given, list(self.leaves.items()),
+            [(node, one) for node, one in self.replaced.items() if one is not None],
+            self.gradients, list(self.clean), results, list(self.generators.values()), self.constants,
+            list(self.touched),
+        )  # fmt: skip
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def _know(self, array: Any, value: Traced) -> None:
+        """Remember the stand-in of an array, by identity and by place in memory."""
+        if not isinstance(array, ndarray):
+            return
+        self.arrays[id(array)] = (array, value)
+        if array.ndim and array.size and value.strides == array.strides:
+            low, high = byte_bounds(array)
+            at = bisect_right(self.regions, low, key=lambda region: region[0])
+            self.regions.insert(at, (low, high, array, value))
+
+    def value(self, node: Node) -> Any:
+        """The stand-in of a node; a number as it is."""
+        node = self.log.same.get(node, node)
+        if node in self.values:
+            return self.values[node]
+        if not isinstance(node.value, ndarray):
+            self.constants.append(node.value)
+            return node.value
+        if node in self.replaced:
+            found = Traced(self.tape, node.value, Storage(GIVEN, node.value.nbytes))
+            self.replaced[node] = found
+        else:
+            found = self.located(node.value)
+            if found.storage.kind == FIXED:
+                if self._stays(node):
+                    self.leaves[node] = node.value
+                else:
+                    self.constants.append(node.value)
+        self.values[node] = found
+        return found
+
+    def _stays(self, node: Node) -> bool:
+        """Whether it is a leaf that was there before the step, which may be given another array."""
+        return node.primitive is None and (node.needs or node.order < self.log.start)
+
+    def located(self, array: Any) -> Traced:
+        """The stand-in of an array: one that was computed, a view of one, or an array that stays."""
+        known = self.arrays.get(id(array))
+        if known is not None:
+            return known[1]
+        region = self._region(array)
+        if region is None:
+            return self.tape.fixed(array)
+        base, value = region
+        if array.shape == base.shape and array.strides == base.strides and array.dtype == base.dtype:
+            return value
+        offset = byte_bounds(array)[0] - byte_bounds(base)[0]
+        if array.nbytes == base.nbytes and array.flags.c_contiguous and base.flags.c_contiguous:
+            if array.dtype == base.dtype:
+                return value.reshape(array.shape)  # type: ignore[no-any-return]
+        return self.tape.call(  # type: ignore[no-any-return]
+            part_of, (value, offset, array.shape, array.strides, array.dtype.str), {}, VIEW
+        )
+
+    def _region(self, array: Any) -> tuple[Any, Traced] | None:
+        if not array.size or not self.regions:
+            return None
+        low, high = byte_bounds(array)
+        at = bisect_right(self.regions, low, key=lambda region: region[0])
+        # Regions may nest: a view that was computed lies within what it is a view of.
+        for first, last, base, value in reversed(self.regions[max(0, at - 8) : at]):
+            if first <= low and high <= last:
+                return base, value
+        return None
+
+    def parameter(self, value: Any) -> Any:
+        """A parameter of an operation, with stand-ins for arrays that depend on the arguments."""
+        if isinstance(value, ndarray):
+            found = self.located(value.view(ndarray))
+            if found.storage.kind != FIXED:
+                return found
+            self.constants.append(value)
+            return value
+        if type(value) in (tuple, list):
+            return type(value)([self.parameter(part) for part in value])
+        if isinstance(value, int | float):
+            self.constants.append(value)
+        return value
+
+    # -- operations --------------------------------------------------------------------------------
+
+    def _operation(self, node: Node) -> None:
+        primitive = node.primitive
+        assert primitive is not None
+        self.tape.note = primitive.name
+        inputs = tuple([self.value(one) for one in node.inputs])
+        params = {key: self.parameter(value) for key, value in (node.params or {}).items()}
+        made = self._traced(primitive, inputs, params, node)
+        if made is None:
+            made = self._whole(primitive, inputs, params, node)
+        y, residuals = made
+        self.counts[primitive.name] += 1
+        y.label = node.name or f"{primitive.name}{self.counts[primitive.name]}"
+        self.values[node] = y
+        self._know(node.value, y)
+        for name, residual in residuals.items():
+            residual.label = residual.label or f"{name}{self.counts[primitive.name]}"
+            self.values[_Residual(node, name)] = residual  # type: ignore[index]
+
+    def _traced(
+        self, primitive: Primitive, inputs: tuple[Any, ...], params: dict[str, Any], node: Node
+    ) -> Any:
+        """What an operation's function makes of stand-ins; None if that does not work."""
+        if any(isinstance(value, np.random.Generator) for value in params.values()):
+            return None
+        mark = self.tape.mark()
+        try:
+            made = primitive.fn(*inputs, **params)
+        except Exception:  # whatever a stand-in cannot do, the whole operation can
+            self.tape.take_back(mark)
+            return None
+        y, *rest = made if primitive.residuals else (made,)
+        if isinstance(y, Traced) and y.shape == node.value.shape and y.dtype == node.value.dtype:
+            if all(isinstance(one, Traced) for one in rest):
+                return y, dict(zip(primitive.residuals, rest))
+        self.tape.take_back(mark)
+        return None
+
+    def _whole(
+        self, primitive: Primitive, inputs: tuple[Any, ...], params: dict[str, Any], node: Node
+    ) -> Any:
+        """An operation as one call of its function."""
+        for value in params.values():
+            if isinstance(value, np.random.Generator):
+                self.generators[id(value)] = value
+        for value in _flat(params):
+            if isinstance(value, Traced) and value.dtype == bool:
+                raise UnreplayableError(
+                    f"the shape of a result of {primitive.name} depends on values (a mask as an index)."
+                )
+        arrays = [one for one in inputs if isinstance(one, Traced)]
+        example: Any = node.value
+        if primitive.residuals:
+            example = (example, *[(node.saved or {}).get(name) for name in primitive.residuals])
+            if any(one is None for one in example):
+                example = primitive.fn(*examples(inputs), **examples(params))
+        kind = VIEW if primitive.view and arrays and _shares(node.value, node.inputs) else MAKES
+        if kind == VIEW and primitive.residuals:
+            kind = MAKES
+        made = self.tape.call(primitive.fn, inputs, params, kind, example)
+        if primitive.residuals:
+            y, *rest = made
+            return y, dict(zip(primitive.residuals, rest))
+        return made, {}
+
+    # -- the way back ------------------------------------------------------------------------------
+
+    def _sweep(self, event: Sweep) -> None:
+        wanted = event.wanted
+        nodes = reach(event.outputs, wanted if event.partial and wanted else ())
+        useful = None if wanted is None else _between(nodes, wanted)
+        targets = frozenset(wanted or ())
+        pending: dict[Node, Any] = {}
+        for node, g in zip(event.outputs, event.cotangents):
+            self._add(pending, node, self._cotangent(g))
+        arrived: dict[Node, Any] = {}
+        for node in nodes:
+            g = pending.pop(node, None)
+            if g is None:
+                continue
+            if node.hooks:
+                raise UnreplayableError(f"there is a hook (or retain_grad) on {node.label}.")
+            if node in targets:
+                arrived[node] = g
+            self._pull(node, g, pending, useful)
+        arrived |= {leaf: g for leaf, g in pending.items() if wanted is None or leaf in targets}
+        for node, array in event.arrived.items():
+            if node.hooks:
+                raise UnreplayableError(f"there is a hook on {node.label}.")
+            g = arrived[node]
+            if isinstance(g, Traced) and isinstance(array, ndarray):
+                self._know(array, g)
+
+    def _cotangent(self, g: Any) -> Any:
+        if isinstance(g, Tensor):
+            return self.value(g.node)
+        if not isinstance(g, ndarray):
+            return g
+        found = self.located(g)
+        return g if found.storage.kind == FIXED else found
+
+    def _add(self, pending: dict[Node, Any], node: Node, g: Any) -> None:
+        pending[node] = pending[node] + g if node in pending else g
+
+    def _pull(
+        self, node: Node, g: Any, pending: dict[Node, Any], useful: set[Node] | None
+    ) -> None:
+        primitive = node.primitive
+        assert primitive is not None
+        self.tape.note = f"back through {primitive.name}"
+        values = [self.value(one) for one in node.inputs]
+        known = dict(zip(primitive.arguments, values)) | {"xs": values, "g": g, "y": self.value(node)}
+        known |= {key: self.parameter(value) for key, value in (node.params or {}).items()}
+        for name in primitive.residuals:
+            known[name] = self.values.get(_Residual(node, name))  # type: ignore[call-overload]
+        for i, parent in enumerate(node.inputs):
+            name = "xs" if primitive.variadic else primitive.arguments[i]
+            formula = primitive.twins.get(name) or primitive.formulas.get(name)
+            if formula is None or not parent.needs or (useful is not None and parent not in useful):
+                continue
+            asked = [(known | {"i": i})[one] for one in parameter_names(formula)]
+            d = self._derivative(formula, asked)
+            if d.shape != parent.value.shape:
+                d = self._unbroadcast(d, parent.value.shape)
+            if isinstance(d, Traced) and d.label is None:
+                d.label = f"d{identifier(self._name(parent))}"
+            self._add(pending, parent, d)
+
+    def _name(self, node: Node) -> str:
+        value = self.values.get(node)
+        return node.name or (value.label if isinstance(value, Traced) else None) or "x"
+
+    def _derivative(self, formula: Callable[..., Any], asked: list[Any]) -> Any:
+        """What a VJP formula makes of stand-ins, or the formula as one call."""
+        mark = self.tape.mark()
+        if not any(isinstance(one, np.random.Generator) for one in asked):
+            try:
+                if formula is added_rows:
+                    return rows_added(*asked)
+                return _as_array(formula(*asked))
+            except Exception:  # as in _traced
+                self.tape.take_back(mark)
+        return self.tape.call(formula, tuple(asked))
+
+    def _unbroadcast(self, g: Any, shape: tuple[int, ...]) -> Any:
+        """As `backward.unbroadcast`, on stand-ins."""
+        extra = g.ndim - len(shape)
+        if extra == 1 and g.ndim == 2 and g.shape[1] == shape[0]:
+            return rows_added(g)
+        stretched = tuple([
+            axis for axis in range(g.ndim)
+            if axis < extra or (shape[axis - extra] == 1 and g.shape[axis] != 1)
+        ])  # fmt: skip
+        return (g.sum(axis=stretched) if stretched else g).reshape(shape)
+
+    # -- what the step keeps -----------------------------------------------------------------------
+
+    def _delivery(self, event: Delivery) -> None:
+        for leaf, g, before, after in event.leaves:
+            if self.value(leaf).storage.kind == GIVEN and leaf not in self.replaced:
+                raise UnreplayableError("a gradient flows to an argument of the step.")
+            if before is not None:
+                raise UnreplayableError(
+                    f"backward() adds to a gradient that {leaf.label} has already: call zero_grad() "
+                    "in the step, before backward()."
+                )
+            if leaf not in self.gradients:
+                self.clean[leaf] = None
+            self.gradients[leaf] = self._kept(leaf, g)
+            self._know(after, self.gradients[leaf])
+
+    def _kept(self, leaf: Node, g: Any) -> Traced:
+        """A cotangent as an array of the leaf's dtype, in memory of its own."""
+        known = self.arrays.get(id(g))
+        taken = [one.storage for one in self.gradients.values() if one is not None]
+        value = known[1] if known is not None else np.asarray(g)
+        alone = (
+            isinstance(value, Traced) and value.dtype == leaf.value.dtype and value.covers()
+            and value.storage.kind not in (GIVEN, FIXED) and value.storage not in taken
+        )  # fmt: skip
+        if alone:
+            return value  # type: ignore[return-value]
+        fresh = empty(self.tape, leaf.value.shape, leaf.value.dtype)
+        self.tape.note = "gradient"
+        self.tape.write(np.copyto, fresh, value)
+        return fresh
+
+    def _gradient(self, event: Gradient) -> None:
+        if event.value is None:
+            self.gradients[event.leaf] = None
+            return
+        known = self.arrays.get(id(event.value))
+        if known is None:
+            raise UnreplayableError(
+                f"the gradient of {event.leaf.label} was set to an array that Python computed. "
+                "Compute it in tg.on_arrays, or clip with nn.clip_norm and nn.clip_value."
+            )
+        self.gradients[event.leaf] = self._kept(event.leaf, event.value)
+
+    def _assignment(self, event: Assignment) -> None:
+        given = event.value
+        if isinstance(given, Tensor):
+            value: Any = self.value(given.node)
+        else:
+            known = self.arrays.get(id(given))
+            if known is None:
+                raise UnreplayableError(
+                    f"the data of {event.leaf.label} was set to an array that Python computed. "
+                    "Let an optimizer of nn do it, or set it to a Tensor."
+                )
+            value = known[1]
+        if not isinstance(value, Traced):
+            raise UnreplayableError(f"the data of {event.leaf.label} was set to a number.")
+        self.tape.note = "data"
+        if value.dtype != event.leaf.value.dtype:
+            value = value.astype(event.leaf.value.dtype)
+        self.lines.append(Store(event.leaf, value))
+        self.values[event.leaf] = value
+
+    def _touch(self, event: Touch) -> None:
+        self.touched[event.leaf] = None
+
+    def _branch(self, event: Branch) -> None:
+        value = self.value(event.node)
+        if isinstance(value, Traced):
+            if any(_changes(line) for line in self.lines):
+                raise UnreplayableError(
+                    "Python branches on a value after the step has changed a parameter. Branch "
+                    "before, or outside of the step."
+                )
+            self.lines.append(Guard(value, event.value))
+
+    def _array_code(self, event: ArrayCode) -> None:
+        self.tape.note = getattr(event.function, "__name__", "array code")
+        args = rebuild(list(event.args), self._effect_argument)
+        options = rebuild(event.options, self._effect_argument)
+        mark = self.tape.mark()
+        self.tape.writable = True
+        try:
+            made = event.function(*args, **options)
+        except Exception as error:
+            self.tape.take_back(mark)
+            raise UnreplayableError(f"{self.tape.note} is more than NumPy calls: {error}") from error
+        finally:
+            self.tape.writable = False
+        pairs: list[Any] = []
+        rebuild(event.result, lambda leaf: pairs.append([leaf, None]))
+        rebuild(made, lambda leaf, at=iter(pairs): next(at).__setitem__(1, leaf))
+        for array, value in pairs:
+            if isinstance(value, Traced):
+                self.arrays[id(array)] = (array, value)
+
+    def _effect_argument(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return self.value(leaf.node)
+        if not isinstance(leaf, ndarray):
+            return leaf
+        return self.located(leaf)
+
+    def _host_code(self, event: HostCode) -> None:
+        self.lines.append(Host(event.function))
+
+    def _result(self, leaf: Any) -> Result:
+        if isinstance(leaf, Tensor):
+            value = self.value(leaf.node)
+            computed = isinstance(value, Traced) and not leaf.node.primitive is None
+            own = leaf.node in self.values and value.storage.kind not in (FIXED,)
+            return Result("tensor", value) if computed or own else Result("constant", leaf)
+        if isinstance(leaf, ndarray):
+            known = self.arrays.get(id(leaf))
+            if known is None and isinstance(leaf, Given):
+                known = (leaf, self.value(leaf._tensor().node))
+            if known is not None:
+                return Result("array", known[1])
+            if self._region(leaf) is not None:
+                return Result("array", self.located(leaf))
+            raise UnreplayableError("the step returns an array that Python computed.")
+        for node, value in self.log.reads:
+            if value is leaf and type(leaf) in (int, float):
+                return Result("number", self.value(node))
+        return Result("constant", leaf)
+
+
+class _Residual(NamedTuple):
+    """The key of a by-product of an operation."""
+
+    node: Node
+    name: str
+
+
+def _changes(line: Any) -> bool:
+    """Whether a line changes what outlives the step."""
+    if isinstance(line, Store | Host):
+        return True
+    if not isinstance(line, Call):
+        return False
+    written = line.out if line.kind != WRITES else line.args[0]
+    return isinstance(written, Traced) and written.storage.kind == FIXED
+
+
+def _between(nodes: list[Node], wanted: Sequence[Node]) -> set[Node]:
+    useful = set(wanted)
+    for node in reversed(nodes):
+        if not useful.isdisjoint(node.inputs):
+            useful.add(node)
+    return useful
+
+
+def _as_array(d: Any) -> Any:
+    return d if isinstance(d, Traced | ndarray) else np.asarray(d)
+
+
+def _shares(array: Any, inputs: Sequence[Node]) -> bool:
+    return isinstance(inputs[0].value, ndarray) and np.may_share_memory(array, inputs[0].value)
+
+
+def _flat(params: dict[str, Any]) -> list[Any]:
+    leaves: list[Any] = []
+    rebuild(params, leaves.append)
+    return leaves
+
+
+def rows_added(g: Traced) -> Any:
+    """``g.sum(axis=0)`` of a matrix, by BLAS where it can, as `backward.added_rows`."""
+    if g.dtype.char not in "fd":
+        return g.sum(axis=0)
+    return g.tape.call(np.dot, (g.tape.filled(1, g.shape[:1], g.dtype), g), {}, INTO)
+
+
+def part_of(
+    base: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: str
+) -> Any:
+    """The array that lies within another's memory, so many bytes after its beginning."""
+    owner = base if base.flags.c_contiguous else base.base
+    if owner is None or not owner.flags.c_contiguous:
+        raise UntraceableError("a part of an array that is not contiguous")
+    start = byte_bounds(base)[0] - byte_bounds(owner)[0]
+    return np.ndarray(shape, dtype, owner, start + offset, strides)

@@ -1,0 +1,306 @@
+"""A plan as the source of a function, which is also what is run.
+
+In a call of a ufunc the last argument is where its result goes: ``add(z, b, z)`` is ``z += b``.
+"""
+
+from __future__ import annotations
+
+import keyword
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import Kept, Node, Tensor, new_tensor, tick
+from ..derivation.layout import identifier
+from .buffers import Plan
+from .lowering import Guard, Host, Lowered, Store
+from .traced import ELEMENTWISE, FIXED, FRESH, GIVEN, INTO, VIEW, WRITES, Call, Traced
+
+MISS = object()  # what a function returns that does not fit its arguments
+RESERVED = frozenset({*keyword.kwlist, *dir(__builtins__), "np", "self"})
+
+
+def tensor(value: Any) -> Tensor:
+    """A Tensor on the result of a run, which nobody else writes to."""
+    made = new_tensor(Tensor)
+    made.node = Node(value if type(value) is np.ndarray else np.asarray(value))
+    return made
+
+
+class Source:
+    """The text of a plan's function, and the names that it reads.
+
+    Attributes
+    ----------
+    text : str
+    names : dict
+        What the text's names stand for.
+    checks, moves : int
+    """
+
+    def __init__(self, plan: Plan, name: str, arguments: Sequence[str], bare: bool) -> None:
+        self.plan, self.lowered = plan, plan.lowered
+        self.names: dict[str, Any] = {
+            "MISS": MISS, "ndarray": np.ndarray, "Tensor": Tensor, "tensor": tensor, "np": np,
+            "asarray": np.asarray, "tick": tick,
+        }  # fmt: skip
+        self.counts: Counter[str] = Counter()
+        self.tokens: dict[Traced, str] = {}
+        self.objects: dict[int, tuple[Any, str]] = {}
+        self.lines: list[str] = []
+        self.name = name
+        self.bare = bare  # whether the step returns its one result and no nest of results
+        self.arguments = [self._fresh_name(one) for one in arguments]
+        for (value, _), one in zip(self.lowered.given, self.arguments):
+            self.tokens[value] = one
+        self._write_checks()
+        self.ready = len(self.lines)
+        note = ""
+        for line in plan.lines:
+            text = self._line(line)
+            if text is None:
+                continue
+            if line.note != note:
+                note = line.note
+                self.lines += ["", f"# {note}"]
+            self.lines += text if isinstance(text, list) else [text]
+        self._write_end()
+
+    @property
+    def text(self) -> str:
+        body = "\n".join(f"    {line}" if line else "" for line in self.lines)
+        head = "".join(f"# {line}\n" for line in self._memory())
+        return f"{head}def {self.name}({', '.join(self.arguments)}):\n{body}\n"
+
+    def function(self, names: dict[str, Any]) -> Callable[..., Any]:
+        names = dict(names)
+        exec(compile(self.text, f"<compiled {self.name}>", "exec"), names)
+        made: Callable[..., Any] = names[self.name]
+        return made
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def _fresh_name(self, wished: str) -> str:
+        base = re.sub(r"\W+", "_", wished).strip("_") or "a"
+        base = f"a{base}" if base[0].isdigit() else base
+        base += "_" * (base in RESERVED)
+        name = base
+        while name in self.names:
+            self.counts[base] += 1
+            name = f"{base}{'_' * base[-1].isdigit()}{self.counts[base] + 1}"
+        self.names[name] = None
+        return name
+
+    def _object(self, value: Any, wished: str) -> str:
+        """The name of something that the text cannot spell."""
+        if id(value) not in self.objects:
+            name = self._fresh_name(wished)
+            self.names[name] = value
+            self.objects[id(value)] = (value, name)
+        return self.objects[id(value)][1]
+
+    def _token(self, value: Traced) -> str:
+        if value not in self.tokens:
+            array = self.plan.array(value)
+            if array is None:
+                self.tokens[value] = self._fresh_name(value.label or "a")
+            elif array.ndim == 0 and not array.flags.writeable:
+                self.tokens[value] = self._object(array, _number_name(array))
+            else:
+                self.tokens[value] = self._object(array, value.label or self._leaf_name(value))
+        return self.tokens[value]
+
+    def _leaf_name(self, value: Traced) -> str:
+        for node, array in self.lowered.leaves:
+            if array is value.example and node.name:
+                return identifier(node.name)
+        return "c" if value.storage.kind == FIXED else "v"
+
+    def _text(self, value: Any) -> str:
+        """An argument as source."""
+        if isinstance(value, Traced):
+            return self._token(value)
+        if value is None or value is Ellipsis or type(value) in (int, bool, str, float):
+            return "..." if value is Ellipsis else repr(value) if value == value else "np.nan"
+        if type(value) is tuple:
+            inside = ", ".join(map(self._text, value))
+            return f"({inside},)" if len(value) == 1 else f"({inside})"
+        if type(value) is list:
+            return f"[{', '.join(map(self._text, value))}]"
+        if type(value) is slice:
+            parts = [self._text(one) for one in (value.start, value.stop, value.step)]
+            return f"slice({', '.join(parts)})"
+        if isinstance(value, type) and value.__module__ == "numpy":
+            return self._object(value, value.__name__)
+        return self._object(value, "c" if isinstance(value, np.ndarray) else type(value).__name__.lower())
+
+    # -- lines -------------------------------------------------------------------------------------
+
+    def _write_checks(self) -> None:
+        """Whether the arguments, and the arrays that the function is bound to, are those of its plan."""
+        wrong = []
+        for (value, is_tensor), name in zip(self.lowered.given, self.arguments):
+            if is_tensor:
+                self.lines += [f"if type({name}) is not Tensor: return MISS", f"{name} = {name}.node.value"]
+            else:
+                wrong.append(f"type({name}) is not ndarray")
+            dtype = self._object(value.dtype, value.dtype.name)
+            wrong.append(f"{name}.shape != {value.shape}")
+            if value.ndim:
+                wrong.append(f"{name}.strides != {value.strides}")
+            wrong.append(f"({name}.dtype is not {dtype} and {name}.dtype != {dtype})")
+        for node, array in self.lowered.leaves:
+            owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
+            name = self._object(array, identifier(node.name or "c"))
+            wrong.append(f"{owner}.value is not {name}")
+        for node in self.lowered.clean:
+            owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
+            wrong.append(f"{owner}.grad is not None")
+        for i in range(0, len(wrong), 8):
+            self.lines.append(f"if {' or '.join(wrong[i : i + 8])}: return MISS")
+        for node, value in self.lowered.replaced:
+            owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
+            value.label = node.name
+            self.lines.append(f"{self._token(value)} = {owner}.value")
+
+    def _line(self, line: Any) -> str | list[str] | None:
+        if isinstance(line, Guard):
+            check = self._token(line.value)
+            return f"if {'not ' if line.expected else ''}{check}: return MISS"
+        if isinstance(line, Host):
+            return f"{self._object(line.function, getattr(line.function, '__name__', 'host'))}()"
+        if isinstance(line, Store):
+            owner = self._object(line.leaf, f"{identifier(line.leaf.name or 'leaf')}_node")
+            value = self._token(line.value)
+            own = value if line.value.storage.kind == FRESH and line.value.ndim else f"np.array({value})"
+            return [f"{owner}.value = {own}", f"{owner}.order = tick()"]
+        call: Call = line
+        if call.kind == VIEW:
+            if self.plan.array(call.result) is not None:
+                return None
+            return f"{self._token(call.result)} = {self._call(call)}"
+        if call.kind == WRITES:
+            return self._call(call)
+        if call.out is None and call.result.__class__ is Traced and self.plan.array(call.result) is not None:
+            return self._call(call, call.result)
+        if call.out is not None:
+            return self._call(call, call.out)
+        targets = call.result if isinstance(call.result, tuple) else (call.result,)
+        text = f"{', '.join(map(self._token, targets))} = {self._call(call)}"
+        return text
+
+    def _call(self, call: Call, out: Traced | None = None) -> str:
+        function, args = call.function, call.args
+        if function is np.dot and out is not None:
+            return self._product(args, out)
+        texts = [self._text(one) for one in args]
+        texts += [f"{key}={self._text(value)}" for key, value in call.options.items() if key != "casting"]
+        if "casting" in call.options and (function is np.copyto or isinstance(function, np.ufunc)):
+            if call.options["casting"] != "same_kind":
+                texts.append(f"casting={call.options['casting']!r}")
+        if isinstance(function, np.ufunc):
+            if out is not None:
+                # NumPy 2.4 takes a detour for the last argument of maximum and minimum.
+                by_name = texts[function.nin :] or function in (np.maximum, np.minimum)
+                texts.insert(function.nin, f"{'out=' * bool(by_name)}{self._token(out)}")
+            return f"{self._object(function, function.__name__)}({', '.join(texts)})"
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, np.ufunc):
+            if out is not None:
+                texts.append(f"out={self._token(out)}")
+            return f"{self._object(function, f'{owner.__name__}_{function.__name__}')}({', '.join(texts)})"
+        if out is not None:
+            texts.append(f"out={self._token(out)}")
+        if function is operator.getitem:
+            return f"{texts[0]}[{self._index(args[1])}]"
+        if function is operator.setitem:
+            return f"{texts[0]}[{self._index(args[1])}] = {texts[2]}"
+        if function is np.transpose and args[1] == tuple(range(len(args[1])))[::-1]:
+            return f"{texts[0]}.T"
+        if function in (np.reshape, np.transpose, np.swapaxes):
+            return f"{texts[0]}.{function.__name__}({', '.join(texts[1:])})"
+        return f"{self._object(function, getattr(function, '__name__', 'f').strip('<>'))}({', '.join(texts)})"
+
+    def _product(self, args: tuple[Any, ...], out: Traced) -> str:
+        """``a.dot(b, out)``, which wants ``out`` row by row: for one by columns both are transposed."""
+        a, b = args
+        array = self.plan.array(out)
+        if array is None or array.flags.c_contiguous or out.ndim < 2:
+            return f"{self._token(a)}.dot({self._token(b)}, {self._token(out)})"
+        first, second = self._transposed(b), self._transposed(a)
+        return f"{first}.dot({second}, {self._object(array.T, f'{self._token(out)}_T')})"
+
+    def _transposed(self, value: Traced) -> str:
+        array = self.plan.array(value)
+        if array is None:
+            return f"{self._token(value)}.T"
+        key = (id(array), "T")
+        if key not in self.objects:
+            self.objects[key] = (array.T, self._object(array.T, f"{self._token(value)}_T"))  # type: ignore[index]
+        return self.objects[key][1]  # type: ignore[index]
+
+    def _index(self, index: Any) -> str:
+        def part(one: Any) -> str:
+            if type(one) is slice:
+                ends = ["" if end is None else self._text(end) for end in (one.start, one.stop)]
+                return ":".join(ends) + (f":{self._text(one.step)}" if one.step is not None else "")
+            return self._text(one)
+
+        if type(index) is tuple and index:
+            return ", ".join(map(part, index)) + ("," if len(index) == 1 else "")
+        return part(index)
+
+    def _write_end(self) -> None:
+        stores = []
+        for node, value in self.lowered.gradients.items():
+            owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
+            if value is None:
+                stores.append(f"{owner}.grad = None")
+                continue
+            array = self.plan.array(value)
+            if array is None:
+                stores.append(f"{owner}.grad = {self._token(value)}")
+            else:
+                kept = self._object(Kept(array), f"kept_{identifier(node.name or 'gradient')}")
+                stores.append(f"{owner}.grad = {kept}")
+        if self.lowered.touched:
+            owners = [self._object(one, f"{identifier(one.name or 'leaf')}_node") for one in self.lowered.touched]
+            stores.append(f"{' = '.join(f'{owner}.order' for owner in owners)} = tick()")
+        if stores:
+            self.lines += ["", "# .grad, copied when somebody asks for it", *stores]
+        texts = []
+        for result in self.lowered.results:
+            if result.kind == "constant" or not isinstance(result.value, Traced):
+                texts.append(self._object(result.value, "result") if not _is_plain(result.value) else repr(result.value))
+                continue
+            value = self._token(result.value)
+            alone = result.value.storage.kind == FRESH
+            if result.kind == "number":
+                texts.append(f"{value}.item()")
+            else:
+                own = value if alone else f"{value}.copy()"
+                texts.append(f"tensor({own})" if result.kind == "tensor" else f"asarray({own})")
+        self.lines += ["", f"return {', '.join(texts)}{',' * (len(texts) == 1 and not self.bare)}"]
+
+    def _memory(self) -> list[str]:
+        total = sum(block.nbytes for block in self.plan.blocks)
+        return [
+            f"Results go to memory that every run uses again: {len(self.plan.blocks)} blocks, "
+            f"{total:,} bytes.",
+            "In a call of a ufunc the last argument is where its result goes: add(z, b, z) is z += b.",
+        ]
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or type(value) in (int, bool, str, float)
+
+
+def _number_name(array: Any) -> str:
+    value = array.item()
+    if value in (0, 1, 2):
+        return ("zero", "one", "two")[int(value)]
+    return f"c{value:.4g}".replace("-", "m").replace(".", "_").replace("+", "")
