@@ -88,6 +88,7 @@ class Block:
         ]
         self.gathered = None if size >= LARGE and len(entries) == 1 else np.empty(size, dtype)
         self.gathered_pieces = [] if self.gathered is None else np.split(self.gathered, cuts)
+        self.options: object = None  # those that the values were computed with
         self.values: tuple[float, ...] = ()
         self.constants: list[Array] = []
 
@@ -195,6 +196,8 @@ class Optimizer:
 
     decoupled: ClassVar[bool] = False
     """Whether weight decay shrinks the parameter instead of adding to the gradient."""
+    steady: ClassVar[bool] = False
+    """Whether `coefficients` depends on the options alone, and not on the step."""
     numbers: ClassVar[dict[str, float]] = {"t": 0}
     """The numbers of a parameter's state, as they start."""
     update: ClassVar[Callable[..., None]]
@@ -214,6 +217,7 @@ class Optimizer:
     # -- parameters and groups ---------------------------------------------------------------------
 
     def __post_init__(self) -> None:
+        self._renew()
         self._blocks: list[Block] = []
         self._groups: list[tuple[Optimizer, set[str]]] = []
         params, self.params = self.params, None
@@ -312,12 +316,18 @@ class Optimizer:
             return
         before, old = self.states(), getattr(self, name)
         object.__setattr__(self, name, value)
+        self._renew()
         if bool(value) != bool(old) or type(value) is not float:  # else it is a coefficient
             note_change((id(self), name), old, value)
         self._convert(before, self.states())
         for group, own in self._groups:
             if name not in own:
                 setattr(group, name, value)
+
+    def _renew(self) -> None:
+        """Let each block compute its numbers anew: in its next step, or in every step where they
+        depend on how many there were."""
+        object.__setattr__(self, "_steady", object() if self.steady else None)
 
     def _convert(self, before: dict[str, float], after: dict[str, float]) -> None:
         """Keep the state as it was when an option changes the units or the number of arrays."""
@@ -382,6 +392,9 @@ class Optimizer:
     def _count(self, block: Block) -> None:
         """Begin a step of a block: its number, and what the formula needs of numbers."""
         block.numbers["t"] += 1
+        if block.options is self._steady is not None:
+            return  # the numbers are those of the last step
+        block.options = self._steady
         decay = self.weight_decay
         factor = 1 - self.lr * decay if self.decoupled else decay
         block.ready((factor, *self.coefficients(block.numbers)))
@@ -466,6 +479,7 @@ class Optimizer:
 
         def take() -> None:
             vars(self).update(options)
+            self._renew()
             self._pack(entries)
 
         return [take, *inner]
@@ -600,6 +614,8 @@ class SGD(Optimizer):
     momentum: float = 0.0
     dampening: float = 0.0
     nesterov: bool = False
+
+    steady: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.nesterov and not (self.momentum > 0 and self.dampening == 0):

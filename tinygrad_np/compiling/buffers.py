@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from .lowering import Guard, Host, Lowered, Store
 from .traced import ELEMENTWISE, FIXED, TEMPORARY, VIEW, WRITES, Call, Storage, Traced, found
@@ -96,32 +97,38 @@ class Plan:
     # -- results that are computed where they would be copied to -----------------------------------
 
     def _find_homes(self) -> None:
+        """Gradients are copied into one flat array, each part to its place: they can be made there."""
         first, _ = self._lifetimes()
         touches: dict[Storage, list[int]] = {}
+        copies: dict[Storage, list[int]] = {}
         for i, line in enumerate(self.lines):
-            for one in touched(line):
-                if not (isinstance(line, Call) and line.kind == VIEW):
+            if isinstance(line, Call) and line.function is np.copyto and self._can_live(*line.args):
+                copies.setdefault(line.args[1].storage, []).append(i)
+            elif not (isinstance(line, Call) and line.kind == VIEW):
+                for one in touched(line):
                     touches.setdefault(one.storage, []).append(i)
         gone: set[int] = set()
-        for i, line in enumerate(self.lines):
-            if not (isinstance(line, Call) and line.function is np.copyto and len(line.args) == 2):
+        for storage, places in copies.items():
+            pairs = [self.lines[i].args for i in places]
+            bases = {_address(there) - _address(value) for there, value in pairs}
+            there = pairs[0][0].storage
+            between = range(first[storage], places[-1])
+            if len(bases) > 1 or sum(value.example.nbytes for _, value in pairs) != storage.nbytes:
                 continue
-            there, value = line.args
-            if not isinstance(value, Traced) or not self._can_live(value, there):
+            if any(k in between for k in touches.get(there, ())):
                 continue
-            between = range(first[value.storage], i)
-            if any(k in between for k in touches[there.storage] if k not in gone):
-                continue
-            value.storage.home = there
-            gone.add(i)
+            start = bases.pop() + byte_bounds(storage.root)[0] - byte_bounds(there.root)[0]
+            storage.home = _bytes(there.root)[start : start + storage.nbytes]
+            gone.update(places)
         self.lines = [line for i, line in enumerate(self.lines) if i not in gone]
 
-    def _can_live(self, value: Traced, there: Any) -> bool:
+    def _can_live(self, there: Any, value: Any) -> bool:
         return (
             isinstance(there, Traced) and there.storage.kind == FIXED
-            and value.storage.kind == TEMPORARY and value.storage.home is None
+            and isinstance(value, Traced) and value.storage.kind == TEMPORARY
             and value.dtype == there.dtype and value.size == there.size
-            and value.covers() and value.flags.c_contiguous and there.flags.c_contiguous
+            and value.flags.c_contiguous and there.flags.c_contiguous
+            and there.storage.root.flags.c_contiguous
         )  # fmt: skip
 
     # -- memory ------------------------------------------------------------------------------------
@@ -133,14 +140,16 @@ class Plan:
             new = {one.storage: one for one in touched(line) if self._starts(one.storage, i)}
             for storage, value in new.items():
                 if storage.home is not None:
-                    storage.memory = _bytes(storage.home.example)
+                    storage.memory = storage.home
+                elif storage.ones:
+                    storage.memory = self._with_ones(storage, value)
                 else:
                     memory = self._over_an_argument(line, value, i)
                     storage.memory = self._take(storage) if memory is None else memory
             for storage in {one.storage for one in touched(line)}:
-                if self.last[storage] == i and storage.memory is not None and storage.home is None:
+                lent = storage.memory is not None and storage.home is None and not storage.ones
+                if self.last[storage] == i and lent:
                     self.free.append(storage.memory)
-                    storage.root = None
 
     def _starts(self, storage: Storage, i: int) -> bool:
         return storage.kind == TEMPORARY and storage.memory is None and self.first[storage] == i
@@ -151,7 +160,9 @@ class Plan:
             return None
         for one in line.operands():
             storage = one.storage
-            if storage.kind != TEMPORARY or self.last[storage] != i or storage.home is not None:
+            if storage.kind != TEMPORARY or self.last[storage] != i:
+                continue
+            if storage.home is not None or storage.ones:
                 continue
             same = [other for other in line.operands() if other.storage is storage]
             if all(
@@ -172,6 +183,14 @@ class Plan:
             return chosen
         block = aligned(storage.nbytes)
         self.blocks.append(block)
+        return block
+
+    def _with_ones(self, storage: Storage, value: Traced) -> Any:
+        """Memory of its own, whose last elements are 1 and stay so."""
+        more = storage.ones * value.itemsize
+        block = aligned(storage.nbytes + more)
+        self.blocks.append(block)
+        block[-more:].view(value.dtype)[:] = 1
         return block
 
     # -- arrays ------------------------------------------------------------------------------------
@@ -200,6 +219,10 @@ def aligned(nbytes: int) -> Any:
     room = np.empty(nbytes + 64, np.uint8)
     start = -room.ctypes.data % 64
     return room[start : start + nbytes]
+
+
+def _address(value: Traced) -> int:
+    return byte_bounds(value.example)[0]
 
 
 def _bytes(array: Any) -> Any:

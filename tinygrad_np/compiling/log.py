@@ -270,7 +270,7 @@ class Given(np.ndarray[Any, Any]):
             result = operation(*_changed(args, _lifted), **_changed(options, _lifted))
         except TensorError as error:
             self.log.refuse(f"a NumPy call on an argument of the step is not recorded: {error}")
-            raise
+            return operation(*_changed(args, _bare), **_changed(options, _bare))
         return _changed(result, self._lowered)
 
     def _lowered(self, leaf: Any) -> Any:

@@ -32,6 +32,7 @@ from .log import (
     Touch,
     UnreplayableError,
 )
+from .rewrites import BACKWARD, FORWARD
 from .traced import (
     FIXED,
     GIVEN,
@@ -120,10 +121,19 @@ class Lowered(NamedTuple):
 
 def lower(log: Log, result: Any) -> Lowered:
     """The calls of a step that was logged, and what it returned."""
-    return _Lowering(log).run(result)
+    return Lowering(log).run(result)
 
 
-class _Lowering:
+class Lowering:
+    """The work of `lower`.
+
+    Attributes
+    ----------
+    tape : Tape
+    notes : dict
+        What the rewrite of an operation leaves for that of its VJP.
+    """
+
     def __init__(self, log: Log) -> None:
         self.log = log
         self.tape = Tape()
@@ -138,6 +148,7 @@ class _Lowering:
         self.constants: list[Any] = []
         self.touched: dict[Node, None] = {}
         self.counts: Counter[str] = Counter()
+        self.notes: dict[Node, Any] = {}
         self.given: list[tuple[Traced, bool]] = []
         for array, node in log.given:
             stand_in = Traced(self.tape, array, Storage(GIVEN, array.nbytes))
@@ -181,7 +192,7 @@ class _Lowering:
         if not isinstance(array, ndarray):
             return
         self.arrays[id(array)] = (array, value)
-        if array.ndim and array.size and value.strides == array.strides:
+        if array.size and value.strides == array.strides:
             low, high = byte_bounds(array)
             at = bisect_right(self.regions, low, key=lambda region: region[0])
             self.regions.insert(at, (low, high, array, value))
@@ -263,7 +274,9 @@ class _Lowering:
         self.tape.note = primitive.name
         inputs = tuple([self.value(one) for one in node.inputs])
         params = {key: self.parameter(value) for key, value in (node.params or {}).items()}
-        made = self._traced(primitive, inputs, params, node)
+        made = self._rewritten(primitive, inputs, params, node)
+        if made is None:
+            made = self._traced(primitive, inputs, params, node)
         if made is None:
             made = self._whole(primitive, inputs, params, node)
         y, residuals = made
@@ -274,6 +287,24 @@ class _Lowering:
         for name, residual in residuals.items():
             residual.label = residual.label or f"{name}{self.counts[primitive.name]}"
             self.values[_Residual(node, name)] = residual  # type: ignore[index]
+
+    def _rewritten(
+        self, primitive: Primitive, inputs: tuple[Any, ...], params: dict[str, Any], node: Node
+    ) -> Any:
+        """What a rewrite makes of an operation; None if there is none for these arguments."""
+        rewrite = FORWARD.get(primitive)
+        if rewrite is None:
+            return None
+        mark = self.tape.mark()
+        try:
+            return rewrite(self, node, *inputs, **params)
+        except UntraceableError:
+            self.tape.take_back(mark)
+            return None
+
+    def guard(self, value: Traced) -> None:
+        """Let the compiled function do nothing unless ``value`` is true."""
+        self.lines.append(Guard(value, True, self.tape.note))
 
     def _traced(
         self, primitive: Primitive, inputs: tuple[Any, ...], params: dict[str, Any], node: Node
@@ -371,18 +402,33 @@ class _Lowering:
         known |= {key: self.parameter(value) for key, value in (node.params or {}).items()}
         for name in primitive.residuals:
             known[name] = self.values.get(_Residual(node, name))  # type: ignore[call-overload]
+        found = self._pulled_by_rewrite(primitive, node, known)
         for i, parent in enumerate(node.inputs):
             name = "xs" if primitive.variadic else primitive.arguments[i]
             formula = primitive.twins.get(name) or primitive.formulas.get(name)
             if formula is None or not parent.needs or (useful is not None and parent not in useful):
                 continue
-            asked = [(known | {"i": i})[one] for one in parameter_names(formula)]
-            d = self._derivative(formula, asked)
+            if found is not None:
+                d = found[name]
+            else:
+                asked = [(known | {"i": i})[one] for one in parameter_names(formula)]
+                d = self._derivative(formula, asked)
             if d.shape != parent.value.shape:
                 d = self._unbroadcast(d, parent.value.shape)
             if isinstance(d, Traced) and d.label is None:
                 d.label = f"d{identifier(self._name(parent))}"
             self._add(pending, parent, d)
+
+    def _pulled_by_rewrite(self, primitive: Primitive, node: Node, known: dict[str, Any]) -> Any:
+        rewrite = BACKWARD.get(primitive)
+        if rewrite is None:
+            return None
+        mark = self.tape.mark()
+        try:
+            return rewrite(self, node, *[known[one] for one in parameter_names(rewrite)[2:]])
+        except UntraceableError:
+            self.tape.take_back(mark)
+            return None
 
     def _name(self, node: Node) -> str:
         value = self.values.get(node)
@@ -393,7 +439,7 @@ class _Lowering:
         mark = self.tape.mark()
         if not any(isinstance(one, np.random.Generator) for one in asked):
             try:
-                if formula is added_rows:
+                if formula is added_rows and isinstance(asked[0], Traced):
                     return rows_added(*asked)
                 return _as_array(formula(*asked))
             except Exception:  # as in _traced
@@ -404,7 +450,7 @@ class _Lowering:
         """As `backward.unbroadcast`, on stand-ins."""
         extra = g.ndim - len(shape)
         if extra == 1 and g.ndim == 2 and g.shape[1] == shape[0]:
-            return rows_added(g)
+            return rows_added(g) if isinstance(g, Traced) else added_rows(g)
         stretched = tuple([
             axis for axis in range(g.ndim)
             if axis < extra or (shape[axis - extra] == 1 and g.shape[axis] != 1)
@@ -430,11 +476,12 @@ class _Lowering:
     def _kept(self, leaf: Node, g: Any) -> Traced:
         """A cotangent as an array of the leaf's dtype, in memory of its own."""
         known = self.arrays.get(id(g))
-        taken = [one.storage for one in self.gradients.values() if one is not None]
+        taken = [one.example for one in self.gradients.values() if one is not None]
         value = known[1] if known is not None else np.asarray(g)
         alone = (
-            isinstance(value, Traced) and value.dtype == leaf.value.dtype and value.covers()
-            and value.storage.kind not in (GIVEN, FIXED) and value.storage not in taken
+            isinstance(value, Traced) and value.dtype == leaf.value.dtype
+            and value.storage.kind not in (GIVEN, FIXED) and value.flags.forc
+            and not any(np.may_share_memory(value.example, one) for one in taken)
         )  # fmt: skip
         if alone:
             return value  # type: ignore[return-value]

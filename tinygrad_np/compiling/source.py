@@ -10,6 +10,7 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -124,8 +125,10 @@ class Source:
         """An argument as source."""
         if isinstance(value, Traced):
             return self._token(value)
-        if value is None or value is Ellipsis or type(value) in (int, bool, str, float):
-            return "..." if value is Ellipsis else repr(value) if value == value else "np.nan"
+        if value is Ellipsis:
+            return "..."
+        if value is None or type(value) in (int, bool, str) or (type(value) is float and isfinite(value)):
+            return repr(value)
         if type(value) is tuple:
             inside = ", ".join(map(self._text, value))
             return f"({inside},)" if len(value) == 1 else f"({inside})"
@@ -215,6 +218,10 @@ class Source:
             return f"{self._object(function, f'{owner.__name__}_{function.__name__}')}({', '.join(texts)})"
         if out is not None:
             texts.append(f"out={self._token(out)}")
+        if function is np.take:
+            return f"{texts[0]}.take({', '.join(texts[1:])})"
+        if function is np.dot:
+            return f"{texts[0]}.dot({texts[1]})"
         if function is operator.getitem:
             return f"{texts[0]}[{self._index(args[1])}]"
         if function is operator.setitem:

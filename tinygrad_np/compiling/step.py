@@ -18,7 +18,7 @@ from .buffers import Plan
 from .log import Log, UnreplayableError, taken_but_not_returned
 from .lowering import Host, Lowered, lower
 from .source import MISS, Source
-from .traced import FIXED, WRITES, Call
+from .traced import FIXED, WRITES, Call, Traced
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -329,9 +329,9 @@ class State:
         roots: dict[int, Any] = {}
         for line in lowered.lines:
             if isinstance(line, Call):
-                for one in line.results() if line.kind != WRITES else [line.args[0]]:
-                    if one.storage.kind == FIXED:
-                        roots[id(one.storage.root)] = one.storage.root
+                written = line.args[0] if line.kind == WRITES else line.out
+                if isinstance(written, Traced) and written.storage.kind == FIXED:
+                    roots[id(written.storage.root)] = written.storage.root
         self.arrays = list(roots.values())
 
     def now(self) -> Any:
@@ -377,13 +377,13 @@ def agree(a: Any, b: Any, start: Any = None) -> bool:
         return bool(np.array_equal(a, b))
     if np.array_equal(a, b, equal_nan=True):
         return True
-    finite = np.isfinite(a)
+    finite, dtype = np.isfinite(a), a.dtype
     if not np.array_equal(finite, np.isfinite(b)):
         return False
     wide = np.result_type(a, np.float64)
     a, b = a[finite].astype(wide), b[finite].astype(wide)
-    moved = a if np.shape(start) != finite.shape else a - start[finite]
-    rounding = 64 * np.finfo(start.dtype if start is not None else wide).eps * np.linalg.norm(a)
+    moved = a if start is None else a - start[finite]
+    rounding = 64 * np.finfo(dtype).eps * np.linalg.norm(a)
     return bool(np.linalg.norm(a - b) <= APART * np.linalg.norm(moved) + rounding)
 
 

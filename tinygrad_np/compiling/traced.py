@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from types import FunctionType
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ FRESH: Final = "fresh"  # made anew by its call, each time
 ELEMENTWISE: Final = "elementwise"  # a ufunc, which can also write over an input
 INTO: Final = "into"  # NumPy's, with out=
 INTO_ROWS: Final = "into rows"  # the same; the result lies row by row
+INTO_COLUMNS: Final = "into columns"  # the same; the result lies column by column
 MAKES: Final = "makes"  # gives an array of its own
 VIEW: Final = "view"  # gives a view of its first argument
 WRITES: Final = "writes"  # writes into its first argument
@@ -40,13 +42,14 @@ WRITES: Final = "writes"  # writes into its first argument
 class Storage:
     """Memory that one or more stand-ins are in."""
 
-    __slots__ = ("home", "kind", "memory", "nbytes", "root", "writes")
+    __slots__ = ("home", "kind", "memory", "nbytes", "ones", "root", "writes")
 
     def __init__(self, kind: str, nbytes: int, root: Any = None) -> None:
         self.kind = kind
         self.nbytes = nbytes
         self.root = root
-        self.home: Traced | None = None
+        self.home: Any = None  # bytes of an array that stays, in which it is to be
+        self.ones = 0  # elements that follow it, all 1, in memory that nobody else uses
         self.memory: Any = None
         self.writes = 0  # so far
 
@@ -125,6 +128,7 @@ class Tape:
         self.roots: dict[int, Storage] = {}
         self.numbers: dict[tuple[Any, Any, str], Traced] = {}
         self.known: dict[Any, tuple[Any, list[tuple[Storage, int]]]] = {}
+        self.order: list[tuple[int, Any]] = []
 
     def fixed(self, array: Any) -> Traced:
         """An array that stays; arrays in the same memory share a storage."""
@@ -170,6 +174,7 @@ class Tape:
         if kind != MAKES or type(function) is not FunctionType:  # a function of ours may draw numbers
             involved = {one.storage for one in (*found(args), *found(options), *found(result))}
             self.known[key] = (result, [(one, one.writes) for one in involved])
+            self.order.append((len(self.calls), key))
         return result
 
     def _results(self, example: Any, args: tuple[Any, ...], kind: str) -> Any:
@@ -181,14 +186,20 @@ class Tape:
             return Traced(self, example, args[0].storage)
         if not isinstance(example, ndarray) or example.ndim == 0 or kind == MAKES:
             return Traced(self, np.asarray(example), Storage(FRESH, example.nbytes))
-        if is_tall(example.shape) and kind != INTO_ROWS:
+        if (is_tall(example.shape) and kind != INTO_ROWS) or kind == INTO_COLUMNS:
             example = np.asfortranarray(example)
-        return Traced(self, example, Storage(TEMPORARY, example.nbytes))
+        return self.temporary(example)
+
+    def temporary(self, example: Any) -> Traced:
+        """A stand-in for memory of the step's own."""
+        return Traced(self, example, Storage(TEMPORARY, example.nbytes, example))
 
     def write(self, function: Callable[..., Any], *args: Any, **options: Any) -> None:
-        """Write down a call that changes its first argument. Examples are not changed: only shapes
-        and layouts count, and a fixed array is the user's."""
+        """Write down a call that changes its first argument."""
         args[0].storage.writes += 1
+        if args[0].storage.kind in (TEMPORARY, FRESH):  # what stays is the user's
+            with np.errstate(all="ignore"):
+                function(*examples(args), **examples(options))
         self.calls.append(Call(function, args, options, None, WRITES, self.note))
 
     def into(
@@ -196,6 +207,9 @@ class Tape:
     ) -> Traced:
         """Write down a call whose result goes into ``out``."""
         out.storage.writes += 1
+        if out.storage.kind in (TEMPORARY, FRESH):
+            with np.errstate(all="ignore"):
+                out.example[...] = function(*examples(args), **examples(options))
         self.calls.append(Call(function, args, options, out, kind, self.note, out))
         return out
 
@@ -204,6 +218,8 @@ class Tape:
 
     def take_back(self, mark: int) -> None:
         del self.calls[mark:]
+        while self.order and self.order[-1][0] > mark:
+            self.known.pop(self.order.pop()[1], None)
 
 
 def _key(tree: Any) -> Any:
@@ -217,7 +233,9 @@ def _key(tree: Any) -> Any:
     return id(tree)
 
 
+@cache
 def function_of_ufunc(ufunc: np.ufunc, method: str) -> Any:
+    """``ufunc.reduce`` and the like, always the same object."""
     return ufunc if method == "__call__" else getattr(ufunc, method)
 
 
@@ -270,6 +288,8 @@ class Traced:
 
     def covers(self) -> bool:
         """Whether it is all of its memory, each element once."""
+        if self.storage.ones and self.example.nbytes == self.storage.nbytes + self.storage.ones * self.itemsize:
+            return _is_dense(self.example)
         return self.example.nbytes == self.storage.nbytes and _is_dense(self.example)
 
     # -- what would depend on values ---------------------------------------------------------------
@@ -393,9 +413,7 @@ class Traced:
         return self.tape.call(np.squeeze, (self, axis), {}, VIEW)
 
     def copy(self, order: str = "C") -> Any:
-        fresh = Traced(
-            self.tape, np.empty_like(self.example, order=order), Storage(TEMPORARY, self.example.nbytes)
-        )  # fmt: skip
+        fresh = self.tape.temporary(np.empty_like(self.example, order=order))
         self.tape.write(np.copyto, fresh, self)
         return fresh
 
@@ -405,7 +423,7 @@ class Traced:
         example = self.example.astype(dtype)
         if is_tall(self.shape):
             example = np.asfortranarray(example)
-        fresh = Traced(self.tape, example, Storage(TEMPORARY, example.nbytes))
+        fresh = self.tape.temporary(example)
         self.tape.write(np.copyto, fresh, self, casting=casting)
         return fresh
 
@@ -536,8 +554,7 @@ def _ready(tape: Tape, ufunc: np.ufunc, inputs: tuple[Any, ...]) -> tuple[Any, .
 
 def empty(tape: Tape, shape: Any, dtype: Any) -> Traced:
     """Memory that is written to before it is read."""
-    array = np.empty(shape, dtype)
-    return Traced(tape, array, Storage(TEMPORARY, array.nbytes))
+    return tape.temporary(np.empty(shape, dtype))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -622,7 +639,7 @@ def _like(value: Any) -> Any:
         filled = args[0] if value is NotImplemented else value
         dtype = options.get("dtype") or (args[0] if value is not NotImplemented and args else None)
         array = np.empty_like(a.example, dtype=dtype, shape=options.get("shape"))
-        made = Traced(tape, array, Storage(TEMPORARY, array.nbytes))
+        made = tape.temporary(array)
         if filled is not None:
             tape.write(np.copyto, made, filled, casting="unsafe")
         return made
@@ -633,6 +650,12 @@ def _like(value: Any) -> Any:
 def _sized(function: Any) -> Any:
     """A function of the shape alone."""
     return lambda tape, a, *args, **options: function(a.example, *args, **options)
+
+
+def _take(tape: Tape, a: Any, indices: Any, axis: Any, mode: str) -> Any:
+    # With mode="raise" NumPy computes in memory of its own first.
+    kind = INTO if mode == "clip" else MAKES
+    return tape.call(np.take, (a, indices), {"axis": axis, "mode": mode}, kind)
 
 
 def _vdot(tape: Tape, a: Any, b: Any) -> Any:
@@ -667,6 +690,7 @@ FUNCTIONS: Final[dict[Any, Any]] = {
     np.put: lambda tape, a, *args: tape.write(np.put, a, *args),
     np.putmask: lambda tape, a, *args: tape.write(np.putmask, a, *args),
     np.put_along_axis: lambda tape, a, *args: tape.write(np.put_along_axis, a, *args),
+    np.take: lambda tape, a, indices, axis=None, out=None, mode="raise": _take(tape, a, indices, axis, mode),
     np.fill_diagonal: lambda tape, a, *args: tape.write(np.fill_diagonal, a, *args),
     np.shape: _sized(np.shape),
     np.ndim: _sized(np.ndim),

@@ -1,0 +1,180 @@
+"""Operations that are written differently on memory that is used again, where that is faster.
+
+Each rewrite computes what the operation's function and VJP compute, up to the order in which NumPy
+adds. `python -m benchmarks` shows what they gain together; the test matrix holds them equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ..core import Node, Primitive
+from ..ops.activation import relu
+from ..ops.linalg import linear_2d
+from ..ops.loss import cross_entropy_of_labels
+from .traced import FIXED, INTO_COLUMNS, TEMPORARY, Traced, UntraceableError
+
+if TYPE_CHECKING:
+    from .lowering import Lowering
+
+# Elements. Below, a mask of 0 and 1 in the array's dtype is faster to make and to multiply with; above,
+# NumPy is several times faster with booleans, and with an array of zeros in place of one zero.
+SMALL: Final = 1200
+# Elements of an input that is copied, to put a row of ones below it.
+COPIED: Final = 2**14
+
+
+# --------------------------------------------------------------------------------------------------
+# ReLU
+# --------------------------------------------------------------------------------------------------
+
+
+def _relu(lowering: Lowering, node: Node, x: Traced) -> Any:
+    if not isinstance(x, Traced) or x.dtype.kind != "f" or x.size < SMALL:
+        raise UntraceableError("relu of few numbers is as it is")
+    if x.flags.c_contiguous:
+        zeros = x.tape.filled(0, x.shape, x.dtype)
+    elif x.flags.f_contiguous:
+        zeros = x.tape.filled(0, x.shape[::-1], x.dtype).transpose()
+    else:
+        raise UntraceableError("relu of a view is as it is")
+    return np.maximum(x, zeros), {}
+
+
+def _relu_back(lowering: Lowering, node: Node, g: Any, y: Traced) -> dict[str, Any]:
+    """Where y > 0 instead of x > 0: so x, which nobody else reads, can be written over by y."""
+    mask = np.sign(y) if y.dtype.kind == "f" and y.size < SMALL else y > 0
+    return {"x": g * mask}
+
+
+# --------------------------------------------------------------------------------------------------
+# Affine maps whose weights and bias lie one after the other
+# --------------------------------------------------------------------------------------------------
+
+
+def _linear(lowering: Lowering, node: Node, x: Any, W: Any, b: Any) -> Any:
+    """``y = x @ W + b`` as one product: of x with a column of ones, and of W with b as its last row.
+
+    An optimizer's parameters lie in one flat array, and so W and b do; the gradients of both are one
+    product as well. It saves a sum over the batch and the sum of arrays of different shapes.
+    """
+    both = _joined(W, b)
+    if not isinstance(x, Traced) or both is None or x.dtype != W.dtype or W.shape[1] > 64:
+        raise UntraceableError("weights and bias that do not lie together")
+    ones = _with_ones(x)
+    y = x.tape.call(np.dot, (ones, both), {}, INTO_COLUMNS)
+    lowering.notes[node] = (ones, both)
+    return y, {}
+
+
+def _joined(W: Any, b: Any) -> Traced | None:
+    """W and b as one matrix, if b begins where W ends."""
+    if not (isinstance(W, Traced) and isinstance(b, Traced) and W.storage.kind == FIXED):
+        return None
+    w, bias = W.example, b.example
+    if w.dtype != bias.dtype or not (w.flags.c_contiguous and bias.flags.c_contiguous):
+        return None
+    if b.storage is not W.storage or bias.ctypes.data != w.ctypes.data + w.nbytes:
+        return None
+    both = np.lib.stride_tricks.as_strided(w, (w.shape[0] + 1, w.shape[1]), w.strides)
+    return Traced(W.tape, both, W.storage)
+
+
+def _with_ones(x: Traced) -> Traced:
+    """x with a column of ones, column by column in memory that keeps the ones."""
+    storage = x.storage
+    if not (storage.kind == TEMPORARY and x.covers() and x.flags.f_contiguous and x.ndim == 2):
+        if x.size > COPIED or x.shape[1] > 64:
+            raise UntraceableError("a large input is not copied")
+        copied = x.tape.temporary(np.empty_like(x.example, order="F"))
+        x.tape.write(np.copyto, copied, x)
+        x, storage = copied, copied.storage
+    storage.ones = x.shape[0]
+    rows, columns = x.shape
+    example = np.ones((rows, columns + 1), x.dtype, order="F")
+    example[:, :-1] = x.example
+    return Traced(x.tape, example, storage)
+
+
+def _linear_back(lowering: Lowering, node: Node, g: Any, W: Any) -> dict[str, Any]:
+    if node not in lowering.notes or not isinstance(g, Traced):
+        raise UntraceableError("linear as it is")
+    ones, _ = lowering.notes[node]
+    found: dict[str, Any] = {}
+    if node.inputs[0].needs:
+        found["x"] = g.tape.call(np.dot, (g, W.T), {}, INTO_COLUMNS)
+    if node.inputs[1].needs or node.inputs[2].needs:
+        both = np.dot(ones.T, g)
+        found |= {"W": both[:-1], "b": both[-1]}
+    return found
+
+
+# --------------------------------------------------------------------------------------------------
+# Softmax cross-entropy
+# --------------------------------------------------------------------------------------------------
+
+
+def _cross_entropy(lowering: Lowering, node: Node, z: Any, t: Any, *, reduction: str) -> Any:
+    """With a row for each class, so that what is reduced over classes runs along the batch."""
+    if reduction != "mean" or not isinstance(z, Traced) or z.dtype.char not in "fd":
+        raise UntraceableError("cross-entropy as it is")
+    tape = z.tape
+    rows, classes = z.shape
+    if not isinstance(t, Traced):
+        t = tape.fixed(t)
+    if t.dtype.itemsize != 8 or rows < 2:
+        raise UntraceableError("labels as they are")
+    unsigned = t.view(np.uint64) if t.dtype.kind == "i" else t
+    lowering.guard(np.maximum.reduce(unsigned, axis=None) < np.uint64(classes))
+    place = t * tape.filled(rows, (), t.dtype) + tape.fixed(np.arange(rows, dtype=t.dtype))
+    p = z.T - np.max(z.T, axis=0)
+    if not p.flags.c_contiguous:
+        raise UntraceableError("logits in another layout")
+    picked = np.take(p.reshape(-1), place, mode="clip")
+    e = np.exp(p)
+    total = np.dot(tape.filled(1, (classes,), z.dtype), e)
+    losses = np.log(total) - picked
+    lowering.notes[node] = (e, total, place)
+    return np.dot(tape.filled(1 / rows, (rows,), z.dtype), losses), {"p": _Later(e, total)}
+
+
+class _Later:
+    """A residual that nobody but the rewritten VJP reads."""
+
+    label = "p"
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+
+def _cross_entropy_back(lowering: Lowering, node: Node, g: Any) -> dict[str, Any]:
+    """``dz = (p - onehot(t)) g / N`` with ``p = e / total``: the factor goes to the totals first."""
+    if node not in lowering.notes:
+        raise UntraceableError("cross-entropy as it is")
+    e, total, place = lowering.notes[node]
+    share = g / total.dtype.type(total.size)
+    d = e * (share / total)
+    d.tape.write(subtract_at, d.reshape(-1), place, share)
+    dz = d.T
+    dz.turned = False  # a row for each sample again, and no product with weights
+    return {"z": dz}
+
+
+def subtract_at(x: Any, index: Any, value: Any) -> None:
+    """``x[index] -= value``."""
+    x[index] -= value
+
+
+FORWARD: Final[dict[Primitive, Callable[..., Any]]] = {
+    relu: _relu,
+    linear_2d: _linear,
+    cross_entropy_of_labels: _cross_entropy,
+}
+BACKWARD: Final[dict[Primitive, Callable[..., dict[str, Any]]]] = {
+    relu: _relu_back,
+    linear_2d: _linear_back,
+    cross_entropy_of_labels: _cross_entropy_back,
+}
