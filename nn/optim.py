@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_np import Tensor, each_time, no_grad, note_change, on_arrays
+from tinygrad_np import Tensor, astype, each_time, no_grad, note_change, on_arrays
 from tinygrad_np.errors import (
     ArgumentError,
     DtypeError,
@@ -1280,7 +1280,7 @@ def _flat(arrays: list[Array]) -> Array:
 # --------------------------------------------------------------------------------------------------
 
 
-def clip_norm(params: Iterable[Tensor], limit: float) -> float:
+def clip_norm(params: Iterable[Tensor], limit: float) -> Tensor:
     """Scale all gradients by ``min(1, limit / |g|)``, ``|g|`` the norm of all of them together.
 
     Parameters
@@ -1292,7 +1292,7 @@ def clip_norm(params: Iterable[Tensor], limit: float) -> float:
 
     Returns
     -------
-    float
+    Tensor
         The norm before.
 
     Raises
@@ -1312,19 +1312,22 @@ def clip_norm(params: Iterable[Tensor], limit: float) -> float:
     >>> import tinygrad_np as tg
     >>> w = tg.Tensor([0.0, 0.0], requires_grad=True)
     >>> w.grad = [3.0, 4.0]
-    >>> clip_norm([w], limit=1.0)
+    >>> clip_norm([w], limit=1.0).item()
     5.0
     >>> w.grad
     array([0.6, 0.8])
     """
     _check_limit("clip_norm", limit)
-    found = [(p, p.grad) for p in params if p.grad is not None]
-    norm = sqrt(sum(float(np.vdot(g, g)) for _, g in found))
-    if not isfinite(norm):
-        raise NonFiniteError(message("clip_norm", "gradients with a finite norm", f"{norm}"))
-    if norm > limit:
+    found = [(p, Tensor(p.grad)) for p in params if p.grad is not None]
+    with no_grad():
+        norm = np.sqrt(sum([np.vdot(g, g) for _, g in found], Tensor(0.0, dtype=np.float32)))
+        if not norm < inf:
+            raise NonFiniteError(
+                message("clip_norm", "gradients with a finite norm", f"{norm.item()}")
+            )
+        factor = limit / np.maximum(norm, limit)  # 1, to the bit, where nothing is to be clipped
         for p, g in found:
-            p.grad = g * g.dtype.type(limit / norm)
+            p.grad = g * astype(factor, g.dtype)
     return norm
 
 
@@ -1354,7 +1357,7 @@ def clip_value(params: Iterable[Tensor], limit: float) -> None:
     _check_limit("clip_value", limit)
     for p in params:
         if p.grad is not None:
-            p.grad = p.grad.clip(-limit, limit)
+            p.grad = on_arrays(np.clip, p.grad, -limit, limit)
 
 
 def _check_limit(where: str, limit: Any) -> None:

@@ -376,12 +376,12 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
-        if value is not None:
-            value = asarray(value, dtype=self.dtype)
-            if value.shape != self.shape:
-                raise ShapeError(message("grad", f"shape {self.shape}", f"{value.shape}"))
         if _active:
             told("set_gradient", self.node, value)
+        if value is not None:
+            value = asarray(plain(value), dtype=self.dtype)
+            if value.shape != self.shape:
+                raise ShapeError(message("grad", f"shape {self.shape}", f"{value.shape}"))
         self.node.grad = value
 
     @property

@@ -127,16 +127,19 @@ class BatchNorm(Normalization):
             y = tg.batch_norm(x, w, b, eps=self.eps)
         except TensorError as error:
             raise explained(self, error) from error
-        self._move(x.data if isinstance(x, tg.Tensor) else x)
+        self._move(x)
         return y
 
+    @tg.no_grad()
     def _move(self, x: Any) -> None:
-        """Move the running statistics towards those of a batch."""
+        """Move the running statistics towards those of a batch: as tensors, so that a compiled step
+        moves them, too."""
         axes = (0, *range(2, x.ndim))
         for running, batch in (
-            (self.running_mean, x.mean(axis=axes)), (self.running_var, x.var(axis=axes, ddof=1)),
-        ):  # fmt: skip
-            running.data = running.data + self.momentum * (batch - running.data)
+            (self.running_mean, tg.mean(x, axis=axes)),
+            (self.running_var, tg.var(x, axis=axes, ddof=1)),
+        ):
+            running.data = running + self.momentum * (batch - running)
 
     def describe(self) -> str:
         options = differing(self, "momentum", "eps", "affine")

@@ -28,7 +28,17 @@ PACKAGES = (str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "nn"
 
 
 class UnreplayableError(Exception):
-    """Why a step cannot be replayed: in words for the user."""
+    """Why a step cannot be replayed: in words for the user.
+
+    Attributes
+    ----------
+    passing : bool
+        Whether the next run of the step may be another case.
+    """
+
+    def __init__(self, reason: str, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
 
 
 class Sweep(NamedTuple):

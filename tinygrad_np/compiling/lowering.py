@@ -477,7 +477,7 @@ class Lowering:
         """A cotangent as an array of the leaf's dtype, in memory of its own."""
         known = self.arrays.get(id(g))
         taken = [one.example for one in self.gradients.values() if one is not None]
-        value = known[1] if known is not None else np.asarray(g)
+        value = g if isinstance(g, Traced) else np.asarray(g) if known is None else known[1]
         alone = (
             isinstance(value, Traced) and value.dtype == leaf.value.dtype
             and value.storage.kind not in (GIVEN, FIXED) and value.flags.forc
@@ -493,6 +493,11 @@ class Lowering:
     def _gradient(self, event: Gradient) -> None:
         if event.value is None:
             self.gradients[event.leaf] = None
+            return
+        if isinstance(event.value, Tensor):
+            value = self.value(event.value.node)
+            self.gradients[event.leaf] = self._kept(event.leaf, value)
+            self._know(event.value.node.value, self.gradients[event.leaf])
             return
         known = self.arrays.get(id(event.value))
         if known is None:
@@ -511,7 +516,8 @@ class Lowering:
             if known is None:
                 raise UnreplayableError(
                     f"the data of {event.leaf.label} was set to an array that Python computed. "
-                    "Let an optimizer of nn do it, or set it to a Tensor."
+                    "Let an optimizer of nn do it, or set it to a Tensor.",
+                    passing=True,
                 )
             value = known[1]
         if not isinstance(value, Traced):

@@ -25,6 +25,8 @@ R = TypeVar("R")
 
 # So many ways through the step (Python's branches) are kept for arguments of the same shapes.
 VARIANTS = 8
+# So often may a step do what only its first runs do, such as to lay out an optimizer's state.
+PATIENCE = 2
 
 
 def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
@@ -243,7 +245,9 @@ class Compiled(Generic[P, R]):
         try:
             variant = self._compiled(log, result, args)
         except UnreplayableError as error:
-            self._refuse(entry, str(error))
+            entry.failures += error.passing
+            if not error.passing or entry.failures > PATIENCE:
+                self._refuse(entry, str(error))
         else:
             entry.variants.append(variant)
             self._latest = variant
@@ -296,7 +300,7 @@ class Compiled(Generic[P, R]):
         else:
             entry.variants.remove(variant)
             entry.failures += 1
-            if entry.failures > 2:
+            if entry.failures > PATIENCE:
                 self._refuse(entry, f"a replay does not do the same: {difference}.")
         return result
 
@@ -356,8 +360,11 @@ class State:
     def difference(self, before: Any, after: Any, then: Any) -> str | None:
         """What is not the same in two states that one state led to."""
         for kind, old, one, other in zip(("array", "data", "gradient"), before, after, then):
+            largest = max([_largest(a) for a in one if a is not None], default=0.0)
             for start, a, b in zip(old, one, other):
-                if (a is None) != (b is None) or (a is not None and not agree(a, b, start)):
+                if (a is None) != (b is None) or (
+                    a is not None and not agree(a, b, start, largest * (kind == "gradient"))
+                ):
                     return f"another {kind} of shape {np.shape(a)}"
         if after[3] != then[3]:
             return "another number of random draws"
@@ -368,8 +375,16 @@ class State:
 APART = 1e-2
 
 
-def agree(a: Any, b: Any, start: Any = None) -> bool:
-    """Whether two results are the same up to rounding, measured by how far they moved."""
+def _largest(array: Any) -> float:
+    return float(np.max(np.abs(array), initial=0)) if array.dtype.kind in "fc" else 0.0
+
+
+def agree(a: Any, b: Any, start: Any = None, scale: float = 0.0) -> bool:
+    """Whether two results are the same up to rounding, measured by how far they moved.
+
+    What ``scale`` has as its largest number was computed beside them: a gradient that is 0 but for
+    the rounding of such numbers may be any other rounding of them.
+    """
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
@@ -383,7 +398,7 @@ def agree(a: Any, b: Any, start: Any = None) -> bool:
     wide = np.result_type(a, np.float64)
     a, b = a[finite].astype(wide), b[finite].astype(wide)
     moved = a if start is None else a - start[finite]
-    rounding = 64 * np.finfo(dtype).eps * np.linalg.norm(a)
+    rounding = 64 * np.finfo(dtype).eps * (np.linalg.norm(a) + scale * np.sqrt(a.size))
     return bool(np.linalg.norm(a - b) <= APART * np.linalg.norm(moved) + rounding)
 
 
