@@ -822,7 +822,11 @@ def link_view(primitive: Primitive, result: Tensor, base: Tensor, params: dict[s
 
 def constant(primitive: Primitive, arg: Any) -> Node:
     """The node of an argument that is not a Tensor: an array or number as it came, or a list."""
-    if type(arg) in PLAIN or isinstance(arg, np.generic | np.ma.MaskedArray | complex) or arg is None:
+    if (
+        type(arg) in PLAIN
+        or isinstance(arg, np.generic | np.ma.MaskedArray | complex)
+        or arg is None
+    ):
         return Node(arg)
     if isinstance(arg, ndarray):
         return Node(arg.view(ndarray))

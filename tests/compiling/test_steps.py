@@ -68,7 +68,9 @@ def same(eager: Training, ours: Training) -> None:
         assert (a.grad is None) == (b.grad is None)
         if b.grad is not None:
             np.testing.assert_allclose(a.grad, b.grad, rtol=2e-3, atol=2e-5)
-    for (name, a), (_, b) in zip(ours.model.named_buffers(), eager.model.named_buffers(), strict=True):
+    for (name, a), (_, b) in zip(
+        ours.model.named_buffers(), eager.model.named_buffers(), strict=True
+    ):
         np.testing.assert_allclose(a.data, b.data, rtol=1e-5, atol=1e-6, err_msg=name)
     mine, theirs = ours.optimizer.state_dict(), eager.optimizer.state_dict()
     for a, b in zip(mine.get("state", ()), theirs.get("state", ())):
@@ -101,8 +103,18 @@ def test_every_optimizer(name: str) -> None:
 
 
 LAYERS: dict[str, Any] = {
-    "batch norm": lambda r: (nn.Dense(6, 8, rng=r), nn.BatchNorm(8), nn.ReLU(), nn.Dense(8, 3, rng=r)),
-    "layer norm": lambda r: (nn.Dense(6, 8, rng=r), nn.LayerNorm(8), nn.Tanh(), nn.Dense(8, 3, rng=r)),
+    "batch norm": lambda r: (
+        nn.Dense(6, 8, rng=r),
+        nn.BatchNorm(8),
+        nn.ReLU(),
+        nn.Dense(8, 3, rng=r),
+    ),
+    "layer norm": lambda r: (
+        nn.Dense(6, 8, rng=r),
+        nn.LayerNorm(8),
+        nn.Tanh(),
+        nn.Dense(8, 3, rng=r),
+    ),
     "dropout": lambda r: (nn.Dense(6, 8, rng=r), nn.Dropout(0.3, rng=5), nn.Dense(8, 3, rng=r)),
     "gelu": lambda r: (nn.Dense(6, 8, activation="gelu", rng=r), nn.Dense(8, 3, rng=r)),
     "one layer": lambda r: (nn.Dense(6, 3, rng=r),),
@@ -114,14 +126,20 @@ LAYERS: dict[str, Any] = {
 def test_layers(name: str) -> None:
     check(
         lambda: Training(
-            network(*LAYERS[name](np.random.default_rng(1))), nn.SGD(lr=0.1, momentum=0.9), nn.SoftmaxCrossEntropy()
+            network(*LAYERS[name](np.random.default_rng(1))),
+            nn.SGD(lr=0.1, momentum=0.9),
+            nn.SoftmaxCrossEntropy(),
         )
     )
 
 
 def test_dropout_goes_on_where_the_generator_was() -> None:
     eager, ours = twins(
-        lambda: Training(network(*LAYERS["dropout"](np.random.default_rng(1))), nn.SGD(lr=0.1), nn.SoftmaxCrossEntropy())
+        lambda: Training(
+            network(*LAYERS["dropout"](np.random.default_rng(1))),
+            nn.SGD(lr=0.1),
+            nn.SoftmaxCrossEntropy(),
+        )
     )
     step = tg.compile(ours.step)
     for training, run in ((eager, eager.step), (ours, step)):
@@ -135,7 +153,10 @@ def test_squared_error_and_float64() -> None:
 
     def make() -> Training:
         rng = np.random.default_rng(2)
-        layers = nn.Dense(6, 5, activation="sigmoid", rng=rng, dtype=float), nn.Dense(5, 2, rng=rng, dtype=float)
+        layers = (
+            nn.Dense(6, 5, activation="sigmoid", rng=rng, dtype=float),
+            nn.Dense(5, 2, rng=rng, dtype=float),
+        )
         return Training(nn.Sequential(*layers), nn.Adam(lr=0.01), nn.MSE())
 
     assert rng is not None
@@ -156,7 +177,9 @@ def test_gradient_clipping(clip: str) -> None:
 
 
 def test_a_learning_rate_that_changes_needs_no_new_program() -> None:
-    eager, ours = twins(lambda: Training(network(), nn.SGD(lr=0.5, momentum=0.9), nn.SoftmaxCrossEntropy()))
+    eager, ours = twins(
+        lambda: Training(network(), nn.SGD(lr=0.5, momentum=0.9), nn.SoftmaxCrossEntropy())
+    )
     step = tg.compile(ours.step)
     for i in range(12):
         for training, run in ((eager, eager.step), (ours, step)):
@@ -208,7 +231,9 @@ def test_train_and_eval_are_two_programs() -> None:
 
 
 def test_loading_weights_is_seen() -> None:
-    eager, ours = twins(lambda: Training(network(), nn.SGD(lr=0.1, momentum=0.9), nn.SoftmaxCrossEntropy()))
+    eager, ours = twins(
+        lambda: Training(network(), nn.SGD(lr=0.1, momentum=0.9), nn.SoftmaxCrossEntropy())
+    )
     start = eager.model.state_dict()
     step = tg.compile(ours.step)
     for i in range(10):

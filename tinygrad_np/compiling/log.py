@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from .. import operators
+from .. import core, operators
 from ..core import Node, Tensor, handle, mode, tick
 from ..errors import TensorError
 from ..tree import leaves
 
-PACKAGES = (str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "nn"))
+ENGINE = str(Path(__file__).parents[1])
+# Where the methods are that take numbers out of tensors and arrays.
+TAKERS = (__file__, operators.__file__, core.__file__)
 
 
 class UnreplayableError(Exception):
@@ -84,6 +86,13 @@ class Branch(NamedTuple):
     value: bool
 
 
+class Check(NamedTuple):
+    """An operation has made sure that the integers of an array are in ``0 ... limit - 1``."""
+
+    array: Any
+    limit: int
+
+
 class ArrayCode(NamedTuple):
     """A function of plain arrays that was called, and what it returned."""
 
@@ -129,7 +138,9 @@ class Log:
         self.arrays: dict[int, tuple[Any, Node]] = {}
         self.before: dict[Node, Any] = {}
         self.regions: list[tuple[int, int]] = []
-        self.within = 0  # functions of operations and passes on arrays, in which nothing is recorded
+        self.within = (
+            0  # functions of operations and passes on arrays, in which nothing is recorded
+        )
         self.reason: str | None = None
 
     def refuse(self, reason: str) -> None:
@@ -196,13 +207,21 @@ class Log:
 
     def read(self, node: Node, value: Any) -> None:
         """Python took the value of a node: the array itself, or a number."""
+        frame: Any = sys._getframe(2)
+        while frame.f_code.co_filename in TAKERS:
+            frame = frame.f_back
+        if frame.f_code.co_filename.startswith(ENGINE):
+            return  # it reads shapes; an operation that looks at numbers tells of it with `checked`
         self.reads.append((node, value))
-        if type(value) is not np.ndarray and _may_branch():
+        if type(value) is not np.ndarray and _may_branch(frame):
             self.refuse(
                 f"Python took the number {value!r} out of {node.label} in a function that branches, "
                 "so a replay could not tell which way to go. Compare tensors (`if loss > 10:`), or "
                 "take the number outside of the step."
             )
+
+    def checked(self, array: Any, limit: int) -> None:
+        self.events.append(Check(array, limit))
 
     def branched(self, node: Node, value: bool) -> None:
         self.events.append(Branch(node, value))
@@ -234,13 +253,8 @@ class Log:
         )
 
 
-def _may_branch() -> bool:
-    """Whether the user's function that takes a number out has a conditional jump after that place."""
-    frame: Any = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGES):
-        frame = frame.f_back
-    if frame is None:
-        return False
+def _may_branch(frame: Any) -> bool:
+    """Whether the function that takes a number out has a conditional jump after that place."""
     return any(at > frame.f_lasti for at in _conditional_jumps(frame.f_code))
 
 

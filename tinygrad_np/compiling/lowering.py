@@ -23,6 +23,7 @@ from .log import (
     ArrayCode,
     Assignment,
     Branch,
+    Check,
     Delivery,
     Given,
     Gradient,
@@ -172,7 +173,7 @@ class Lowering:
             Node: self._operation, Sweep: self._sweep, Delivery: self._delivery,
             Gradient: self._gradient, Assignment: self._assignment, Branch: self._branch,
             ArrayCode: self._array_code, HostCode: self._host_code,
-            Touch: self._touch,
+            Touch: self._touch, Check: self._check,
         }  # fmt: skip
         for event in self.log.events:
             handlers[type(event)](event)
@@ -231,7 +232,11 @@ class Lowering:
         if region is None:
             return self.tape.fixed(array)
         base, value = region
-        if array.shape == base.shape and array.strides == base.strides and array.dtype == base.dtype:
+        if (
+            array.shape == base.shape
+            and array.strides == base.strides
+            and array.dtype == base.dtype
+        ):
             return value
         offset = byte_bounds(array)[0] - byte_bounds(base)[0]
         if array.nbytes == base.nbytes and array.flags.c_contiguous and base.flags.c_contiguous:
@@ -391,14 +396,16 @@ class Lowering:
     def _add(self, pending: dict[Node, Any], node: Node, g: Any) -> None:
         pending[node] = pending[node] + g if node in pending else g
 
-    def _pull(
-        self, node: Node, g: Any, pending: dict[Node, Any], useful: set[Node] | None
-    ) -> None:
+    def _pull(self, node: Node, g: Any, pending: dict[Node, Any], useful: set[Node] | None) -> None:
         primitive = node.primitive
         assert primitive is not None
         self.tape.note = f"back through {primitive.name}"
         values = [self.value(one) for one in node.inputs]
-        known = dict(zip(primitive.arguments, values)) | {"xs": values, "g": g, "y": self.value(node)}
+        known = dict(zip(primitive.arguments, values)) | {
+            "xs": values,
+            "g": g,
+            "y": self.value(node),
+        }
         known |= {key: self.parameter(value) for key, value in (node.params or {}).items()}
         for name in primitive.residuals:
             known[name] = self.values.get(_Residual(node, name))  # type: ignore[call-overload]
@@ -541,6 +548,17 @@ class Lowering:
                 )
             self.lines.append(Guard(value, event.value))
 
+    def _check(self, event: Check) -> None:
+        """Let the compiled function leave integers outside the limits to the step as it is."""
+        found = self.located(event.array)
+        if found.storage.kind == FIXED:
+            return
+        # As unsigned numbers the negative ones are the largest.
+        kind = np.dtype(f"u{found.itemsize}")
+        self.tape.note = "labels"
+        largest = np.maximum.reduce(found.view(kind.type), axis=None)
+        self.guard(largest < kind.type(min(event.limit, np.iinfo(kind).max)))
+
     def _array_code(self, event: ArrayCode) -> None:
         self.tape.note = getattr(event.function, "__name__", "array code")
         args = rebuild(list(event.args), self._effect_argument)
@@ -551,7 +569,9 @@ class Lowering:
             made = event.function(*args, **options)
         except Exception as error:
             self.tape.take_back(mark)
-            raise UnreplayableError(f"{self.tape.note} is more than NumPy calls: {error}") from error
+            raise UnreplayableError(
+                f"{self.tape.note} is more than NumPy calls: {error}"
+            ) from error
         finally:
             self.tape.writable = False
         pairs: list[Any] = []
@@ -586,6 +606,11 @@ class Lowering:
             if self._region(leaf) is not None:
                 return Result("array", self.located(leaf))
             raise UnreplayableError("the step returns an array that Python computed.")
+        if isinstance(leaf, np.generic):
+            for event in reversed(self.log.events):  # array[()] is a number without a past
+                known = isinstance(event, Node) and event.value.ndim == 0 and event in self.values
+                if known and event.value.dtype == leaf.dtype and event.value == leaf:
+                    return Result("scalar", self.value(event))
         for node, value in self.log.reads:
             if value is leaf and type(leaf) in (int, float):
                 return Result("number", self.value(node))

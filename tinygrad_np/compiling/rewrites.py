@@ -119,26 +119,23 @@ def _linear_back(lowering: Lowering, node: Node, g: Any, W: Any) -> dict[str, An
 
 def _cross_entropy(lowering: Lowering, node: Node, z: Any, t: Any, *, reduction: str) -> Any:
     """With a row for each class, so that what is reduced over classes runs along the batch."""
-    if reduction != "mean" or not isinstance(z, Traced) or z.dtype.char not in "fd":
+    if not isinstance(z, Traced) or not isinstance(t, Traced) or z.dtype.char not in "fd":
         raise UntraceableError("cross-entropy as it is")
     tape = z.tape
     rows, classes = z.shape
-    if not isinstance(t, Traced):
-        t = tape.fixed(t)
-    if t.dtype.itemsize != 8 or rows < 2:
-        raise UntraceableError("labels as they are")
-    unsigned = t.view(np.uint64) if t.dtype.kind == "i" else t
-    lowering.guard(np.maximum.reduce(unsigned, axis=None) < np.uint64(classes))
-    place = t * tape.filled(rows, (), t.dtype) + tape.fixed(np.arange(rows, dtype=t.dtype))
-    p = z.T - np.max(z.T, axis=0)
-    if not p.flags.c_contiguous:
-        raise UntraceableError("logits in another layout")
+    t = t.astype(np.intp, copy=False)
+    place = t * tape.filled(rows, (), t.dtype) + tape.fixed(np.arange(rows))
+    by_class = z.T if z.T.flags.c_contiguous else z.T.copy()
+    p = by_class - np.max(by_class, axis=0)
     picked = np.take(p.reshape(-1), place, mode="clip")
     e = np.exp(p)
     total = np.dot(tape.filled(1, (classes,), z.dtype), e)
     losses = np.log(total) - picked
     lowering.notes[node] = (e, total, place)
-    return np.dot(tape.filled(1 / rows, (rows,), z.dtype), losses), {"p": _Later(e, total)}
+    weights = {"mean": 1 / rows, "sum": 1}
+    if reduction in weights:
+        losses = np.dot(tape.filled(weights[reduction], (rows,), z.dtype), losses)
+    return losses, {"p": _Later(e, total)}
 
 
 class _Later:
@@ -150,12 +147,12 @@ class _Later:
         self.parts = parts
 
 
-def _cross_entropy_back(lowering: Lowering, node: Node, g: Any) -> dict[str, Any]:
+def _cross_entropy_back(lowering: Lowering, node: Node, g: Any, reduction: str) -> dict[str, Any]:
     """``dz = (p - onehot(t)) g / N`` with ``p = e / total``: the factor goes to the totals first."""
     if node not in lowering.notes:
         raise UntraceableError("cross-entropy as it is")
     e, total, place = lowering.notes[node]
-    share = g / total.dtype.type(total.size)
+    share = g / total.dtype.type(total.size) if reduction == "mean" else g
     d = e * (share / total)
     d.tape.write(subtract_at, d.reshape(-1), place, share)
     dz = d.T

@@ -127,7 +127,11 @@ class Source:
             return self._token(value)
         if value is Ellipsis:
             return "..."
-        if value is None or type(value) in (int, bool, str) or (type(value) is float and isfinite(value)):
+        if (
+            value is None
+            or type(value) in (int, bool, str)
+            or (type(value) is float and isfinite(value))
+        ):
             return repr(value)
         if type(value) is tuple:
             inside = ", ".join(map(self._text, value))
@@ -139,7 +143,9 @@ class Source:
             return f"slice({', '.join(parts)})"
         if isinstance(value, type) and value.__module__ == "numpy":
             return self._object(value, value.__name__)
-        return self._object(value, "c" if isinstance(value, np.ndarray) else type(value).__name__.lower())
+        return self._object(
+            value, "c" if isinstance(value, np.ndarray) else type(value).__name__.lower()
+        )
 
     # -- lines -------------------------------------------------------------------------------------
 
@@ -148,7 +154,10 @@ class Source:
         wrong = []
         for (value, is_tensor), name in zip(self.lowered.given, self.arguments):
             if is_tensor:
-                self.lines += [f"if type({name}) is not Tensor: return MISS", f"{name} = {name}.node.value"]
+                self.lines += [
+                    f"if type({name}) is not Tensor: return MISS",
+                    f"{name} = {name}.node.value",
+                ]
             else:
                 wrong.append(f"type({name}) is not ndarray")
             dtype = self._object(value.dtype, value.dtype.name)
@@ -179,7 +188,11 @@ class Source:
         if isinstance(line, Store):
             owner = self._object(line.leaf, f"{identifier(line.leaf.name or 'leaf')}_node")
             value = self._token(line.value)
-            own = value if line.value.storage.kind == FRESH and line.value.ndim else f"np.array({value})"
+            own = (
+                value
+                if line.value.storage.kind == FRESH and line.value.ndim
+                else f"np.array({value})"
+            )
             return [f"{owner}.value = {own}", f"{owner}.order = tick()"]
         call: Call = line
         if call.kind == VIEW:
@@ -188,7 +201,11 @@ class Source:
             return f"{self._token(call.result)} = {self._call(call)}"
         if call.kind == WRITES:
             return self._call(call)
-        if call.out is None and call.result.__class__ is Traced and self.plan.array(call.result) is not None:
+        if (
+            call.out is None
+            and call.result.__class__ is Traced
+            and self.plan.array(call.result) is not None
+        ):
             return self._call(call, call.result)
         if call.out is not None:
             return self._call(call, call.out)
@@ -201,7 +218,9 @@ class Source:
         if function is np.dot and out is not None:
             return self._product(args, out)
         texts = [self._text(one) for one in args]
-        texts += [f"{key}={self._text(value)}" for key, value in call.options.items() if key != "casting"]
+        texts += [
+            f"{key}={self._text(value)}" for key, value in call.options.items() if key != "casting"
+        ]
         if "casting" in call.options and (function is np.copyto or isinstance(function, np.ufunc)):
             if call.options["casting"] != "same_kind":
                 texts.append(f"casting={call.options['casting']!r}")
@@ -275,19 +294,28 @@ class Source:
                 kept = self._object(Kept(array), f"kept_{identifier(node.name or 'gradient')}")
                 stores.append(f"{owner}.grad = {kept}")
         if self.lowered.touched:
-            owners = [self._object(one, f"{identifier(one.name or 'leaf')}_node") for one in self.lowered.touched]
+            owners = [
+                self._object(one, f"{identifier(one.name or 'leaf')}_node")
+                for one in self.lowered.touched
+            ]
             stores.append(f"{' = '.join(f'{owner}.order' for owner in owners)} = tick()")
         if stores:
             self.lines += ["", "# .grad, copied when somebody asks for it", *stores]
         texts = []
         for result in self.lowered.results:
             if result.kind == "constant" or not isinstance(result.value, Traced):
-                texts.append(self._object(result.value, "result") if not _is_plain(result.value) else repr(result.value))
+                texts.append(
+                    self._object(result.value, "result")
+                    if not _is_plain(result.value)
+                    else repr(result.value)
+                )
                 continue
             value = self._token(result.value)
             alone = result.value.storage.kind == FRESH
             if result.kind == "number":
                 texts.append(f"{value}.item()")
+            elif result.kind == "scalar":
+                texts.append(f"{value}[()]")
             else:
                 own = value if alone else f"{value}.copy()"
                 texts.append(f"tensor({own})" if result.kind == "tensor" else f"asarray({own})")

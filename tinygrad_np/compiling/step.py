@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from ..core import Tensor
+from ..core import Tensor, plain
 from ..effects import Surroundings
 from ..errors import ArgumentError, DtypeError, message
 from ..tree import leaves, like, rebuild
@@ -199,13 +199,12 @@ class Compiled(Generic[P, R]):
         if entry.reason is not None:
             return self.step(*args, **options)
         for variant in entry.variants:
-            if id(variant) not in entry.rehearsed:
-                return self._rehearse(entry, variant, args, options, arrays)
-            results = variant.run(arrays)
-            if results is not MISS:
-                self._remember(variant, args, options)
-                return results
-        return self._capture(entry, args, options)
+            if id(variant) in entry.rehearsed:
+                results = variant.run(arrays)
+                if results is not MISS:
+                    self._remember(variant, args, options)
+                    return results
+        return self._carefully(entry, args, options, arrays)
 
     def _remember(self, variant: Variant, args: Any, options: Any) -> None:
         """Let the next call try this one first, past all that is slow."""
@@ -223,25 +222,54 @@ class Compiled(Generic[P, R]):
             name = getattr(self.step, "__name__", repr(self.step))
             warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=4)
 
-    def _logged(self, args: Any, options: Any) -> tuple[Log, Any]:
-        """The step as it is, with its log."""
-        log = Log()
+    def _logged(self, log: Log, args: Any, options: Any) -> Any:
+        """What the step returns as it is, with a log kept."""
         seen = [rebuild(one, log.argument) for one in args]
         named = {key: rebuild(one, log.argument) for key, one in options.items()}
         with log.recording():
-            result = self.step(*seen, **named)
-        return log, result
+            return self.step(*seen, **named)  # type: ignore[arg-type]
 
-    def _capture(self, entry: Entry, args: Any, options: Any) -> Any:
-        if len(entry.variants) >= VARIANTS:
-            self._refuse(entry, f"Python took more than {VARIANTS} ways through it.")
-            return self.step(*args, **options)
-        log = None
+    def _carefully(self, entry: Entry, args: Any, options: Any, arrays: Sequence[Any]) -> Any:
+        """Run the step as it is, and with its log rehearse a variant, or compile another one."""
+        waiting = [one for one in entry.variants if id(one) not in entry.rehearsed]
+        state = State([one.lowered for one in waiting])
+        before = state.now()
+        log = Log()
         try:
-            log, result = self._logged(args, options)
+            result = self._logged(log, args, options)
         except UnreplayableError as error:
             self._refuse(entry, str(error))
             return self.step(*args, **options)
+        after = state.now()
+        for variant in waiting:
+            state.restore(before)
+            ours = variant.rehearse(arrays)
+            then = state.now()
+            state.restore(after)
+            if ours is not MISS:
+                difference = state.difference(before, after, then) or _difference(result, ours)
+                self._judge(entry, variant, difference or self._changed(variant, log, result))
+                if id(variant) in entry.rehearsed:
+                    self._remember(variant, args, options)
+                return _unwrapped(result)
+        self._add(entry, log, result, args)
+        return _unwrapped(result)
+
+    def _judge(self, entry: Entry, variant: Variant, difference: str | None) -> None:
+        """Let a variant run alone from now on, or drop it."""
+        if difference is None:
+            entry.rehearsed.add(id(variant))
+            return
+        entry.variants.remove(variant)
+        entry.failures += 1
+        if entry.failures > PATIENCE:
+            self._refuse(entry, f"a replay does not do the same: {difference}.")
+
+    def _add(self, entry: Entry, log: Log, result: Any, args: Any) -> None:
+        """Compile the way that the log shows."""
+        if len(entry.variants) >= VARIANTS:
+            self._refuse(entry, f"Python took more than {VARIANTS} ways through it.")
+            return
         try:
             variant = self._compiled(log, result, args)
         except UnreplayableError as error:
@@ -251,7 +279,6 @@ class Compiled(Generic[P, R]):
         else:
             entry.variants.append(variant)
             self._latest = variant
-        return _unwrapped(result)
 
     def _compiled(self, log: Log, result: Any, args: Any) -> Variant:
         reason = log.reason or taken_but_not_returned(log, result)
@@ -273,37 +300,6 @@ class Compiled(Generic[P, R]):
             _finisher(result),
         )  # fmt: skip
 
-    # -- the rehearsal -----------------------------------------------------------------------------
-
-    def _rehearse(
-        self, entry: Entry, variant: Variant, args: Any, options: Any, arrays: Sequence[Any]
-    ) -> Any:
-        """Run the step as it is and the compiled function from the same state, and compare."""
-        state = State(variant.lowered)
-        before = state.now()
-        log, result = self._logged(args, options)
-        result = _unwrapped(result)
-        after = state.now()
-        state.restore(before)
-        ours = variant.rehearse(arrays)
-        then = state.now()
-        state.restore(after)
-        if ours is MISS:
-            difference: str | None = "it took another way"
-        else:
-            difference = state.difference(before, after, then) or _difference(result, ours)
-        if difference is None:
-            difference = self._changed(variant, log, result)
-        if difference is None:
-            entry.rehearsed.add(id(variant))
-            self._remember(variant, args, options)
-        else:
-            entry.variants.remove(variant)
-            entry.failures += 1
-            if entry.failures > PATIENCE:
-                self._refuse(entry, f"a replay does not do the same: {difference}.")
-        return result
-
     def _changed(self, variant: Variant, log: Log, result: Any) -> str | None:
         """What the log of another run says that is not in the one that was compiled."""
         lowered = lower(log, result)
@@ -324,14 +320,14 @@ def _nothing() -> None:
 
 
 class State:
-    """All that a compiled step changes and that outlives it."""
+    """All that compiled steps change and that outlives them."""
 
-    def __init__(self, lowered: Lowered) -> None:
-        self.generators = lowered.generators
-        self.gradients = list(lowered.gradients)
-        self.replaced = [node for node, _ in lowered.replaced]
+    def __init__(self, programs: Sequence[Lowered]) -> None:
+        self.generators = list({id(one): one for p in programs for one in p.generators}.values())
+        self.gradients = list(dict.fromkeys(node for p in programs for node in p.gradients))
+        self.replaced = list(dict.fromkeys(node for p in programs for node, _ in p.replaced))
         roots: dict[int, Any] = {}
-        for line in lowered.lines:
+        for line in [line for p in programs for line in p.lines]:
             if isinstance(line, Call):
                 written = line.args[0] if line.kind == WRITES else line.out
                 if isinstance(written, Traced) and written.storage.kind == FIXED:
@@ -379,6 +375,7 @@ def _largest(array: Any) -> float:
     return float(np.max(np.abs(array), initial=0)) if array.dtype.kind in "fc" else 0.0
 
 
+@np.errstate(all="ignore")  # scratch memory may hold anything
 def agree(a: Any, b: Any, start: Any = None, scale: float = 0.0) -> bool:
     """Whether two results are the same up to rounding, measured by how far they moved.
 
@@ -426,7 +423,7 @@ def _signature(args: Any, options: Any) -> tuple[list[Any], Any]:
     def part(leaf: Any) -> Any:
         if isinstance(leaf, Tensor | np.ndarray):
             arrays.append(leaf)
-            return (type(leaf), leaf.shape, leaf.dtype.str)
+            return (type(leaf), leaf.shape, leaf.dtype.str, plain(leaf).strides)
         hashable = isinstance(leaf, int | float | str | bool | type(None))
         return (type(leaf), leaf if hashable else id(leaf))
 

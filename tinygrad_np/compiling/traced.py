@@ -171,7 +171,9 @@ class Tape:
                 example = function(*examples(args), **examples(options))
         result = self._results(example, args, kind)
         self.calls.append(Call(function, args, options, result, kind, self.note))
-        if kind != MAKES or type(function) is not FunctionType:  # a function of ours may draw numbers
+        if (
+            kind != MAKES or type(function) is not FunctionType
+        ):  # a function of ours may draw numbers
             involved = {one.storage for one in (*found(args), *found(options), *found(result))}
             self.known[key] = (result, [(one, one.writes) for one in involved])
             self.order.append((len(self.calls), key))
@@ -288,7 +290,10 @@ class Traced:
 
     def covers(self) -> bool:
         """Whether it is all of its memory, each element once."""
-        if self.storage.ones and self.example.nbytes == self.storage.nbytes + self.storage.ones * self.itemsize:
+        if (
+            self.storage.ones
+            and self.example.nbytes == self.storage.nbytes + self.storage.ones * self.itemsize
+        ):
             return _is_dense(self.example)
         return self.example.nbytes == self.storage.nbytes and _is_dense(self.example)
 
@@ -356,7 +361,11 @@ class Traced:
         )
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if isinstance(value, Traced) and value.example.base is not None and _same_place(self, index, value):
+        if (
+            isinstance(value, Traced)
+            and value.example.base is not None
+            and _same_place(self, index, value)
+        ):
             return  # x[i] += y: the result is written already
         self.tape.write(operator.setitem, self, index, value)
 
@@ -391,7 +400,9 @@ class Traced:
         return self.transpose(order)
 
     def reshape(self, *shape: Any, order: str = "C", copy: Any = None) -> Any:
-        given = shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
+        given = (
+            shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
+        )
         given = (given,) if isinstance(given, int | np.integer) else tuple(given)
         if order != "C":
             raise UntraceableError("reshape in another order")
@@ -417,7 +428,9 @@ class Traced:
         self.tape.write(np.copyto, fresh, self)
         return fresh
 
-    def astype(self, dtype: Any, order: str = "K", casting: str = "unsafe", copy: bool = True) -> Any:
+    def astype(
+        self, dtype: Any, order: str = "K", casting: str = "unsafe", copy: bool = True
+    ) -> Any:
         if np.dtype(dtype) == self.dtype:
             return self.copy("K") if copy else self
         example = self.example.astype(dtype)
@@ -433,10 +446,14 @@ class Traced:
     def dot(self, other: Any, out: Any = None) -> Any:
         return np.dot(self, other, out)
 
-    def sum(self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+    def sum(
+        self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+    ) -> Any:
         return np.sum(self, axis, dtype, out, keepdims)
 
-    def mean(self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+    def mean(
+        self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+    ) -> Any:
         return np.mean(self, axis, dtype, out, keepdims)
 
     def max(self, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
@@ -484,7 +501,12 @@ def _operators() -> Iterator[tuple[str, Callable[..., Any]]]:
     }  # fmt: skip
     for name, ufunc in comparisons.items():
         yield f"__{name}__", lambda self, other, f=ufunc: f(self, other)
-    for name, ufunc in {"neg": np.negative, "pos": np.positive, "invert": np.invert, "abs": np.absolute}.items():
+    for name, ufunc in {
+        "neg": np.negative,
+        "pos": np.positive,
+        "invert": np.invert,
+        "abs": np.absolute,
+    }.items():
         yield f"__{name}__", lambda self, f=ufunc: f(self)
 
 
@@ -690,7 +712,9 @@ FUNCTIONS: Final[dict[Any, Any]] = {
     np.put: lambda tape, a, *args: tape.write(np.put, a, *args),
     np.putmask: lambda tape, a, *args: tape.write(np.putmask, a, *args),
     np.put_along_axis: lambda tape, a, *args: tape.write(np.put_along_axis, a, *args),
-    np.take: lambda tape, a, indices, axis=None, out=None, mode="raise": _take(tape, a, indices, axis, mode),
+    np.take: lambda tape, a, indices, axis=None, out=None, mode="raise": _take(
+        tape, a, indices, axis, mode
+    ),
     np.fill_diagonal: lambda tape, a, *args: tape.write(np.fill_diagonal, a, *args),
     np.shape: _sized(np.shape),
     np.ndim: _sized(np.ndim),

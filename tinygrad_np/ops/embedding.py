@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor, case, primitive, samples
+from ..core import Tensor, case, plain, primitive, samples, told
 from ..errors import DtypeError, IndexingError, ShapeError, message
 
 
@@ -85,6 +85,7 @@ def embedding(ids: Any, W: Any) -> Tensor:
                     f"{low} ... {high}",
                 )
             )
+    told("checked", plain(ids), W.shape[0])
     return gather_rows(W, ids)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor, case, plain, primitive, samples
+from ..core import Tensor, case, plain, primitive, samples, told
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, message
 from .axes import canonical_axis
 from .shape import ravel
@@ -601,6 +601,11 @@ def one_hot(labels: Any, num_classes: int | None = None, dtype: Any = np.float64
                     f"{t[first]} at index {', '.join(map(str, first))}",
                     "Number the classes from 0, or raise num_classes.")
         )  # fmt: skip
+    if num_classes is None:
+        told(
+            "refuse", "one_hot counts the classes of the labels that it is given: give num_classes."
+        )
+    told("checked", t, classes)
     given = labels if type(labels) is Tensor else t
     return one_hot_rows(given, classes=classes, dtype=np.dtype(dtype))
 

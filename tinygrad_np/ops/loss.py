@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor, case, plain, primitive, samples
+from ..core import Tensor, case, plain, primitive, samples, told
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, message
 from .activation import log_softmax_along, sigmoid, softmax_along, softplus
 from .arithmetic import maximum
@@ -333,6 +333,7 @@ def checked_labels(name: str, labels: Any, classes: int) -> Any:
                 fix,
             )
         )
+    told("checked", labels, classes)
     return labels
 
 

@@ -1,0 +1,456 @@
+"""When the compiled function must not run, what it must not touch, and what it says when it does not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nn
+import tinygrad_np as tg
+from tinygrad_np.errors import ArgumentError, DtypeError
+
+
+def weight(*shape: int) -> tg.Tensor:
+    return tg.Tensor(np.random.default_rng(0).normal(size=shape), requires_grad=True, name="w")
+
+
+def x_of(k: int, n: int = 3) -> Any:
+    return np.random.default_rng(k).normal(size=n)
+
+
+def runs_as_it_is(step: Any, *calls: Any) -> str:
+    """Call until the step is refused; the reason."""
+    compiled = tg.compile(step)
+    with pytest.warns(UserWarning, match="runs as it is"):
+        for args in calls:
+            compiled(*args)
+    assert compiled.reason is not None
+    return str(compiled.reason)
+
+
+def test_a_branch_on_a_tensor_is_guarded() -> None:
+    w = weight(3)
+    ways = []
+
+    def step(x: Any) -> Any:
+        w.grad = None
+        y = (x * w).sum()
+        if y > 0:
+            ways.append("+")
+            loss = y * 2
+        else:
+            ways.append("-")
+            loss = y**2
+        loss.backward()
+        return loss, w.grad
+
+    compiled = tg.compile(step)
+    for k in range(40):
+        loss, grad = compiled(x_of(k))
+        mine = loss.item(), grad.copy()
+        expected, g = step(x_of(k))
+        assert mine[0] == pytest.approx(expected.item(), rel=1e-12)
+        np.testing.assert_allclose(mine[1], g, rtol=1e-12)
+    assert compiled.reason is None
+    assert len(ways) < 40 + 10  # both ways were compiled, and ran without Python's code
+    assert "return MISS" in compiled.source
+
+
+def test_a_loop_that_depends_on_data() -> None:
+    w = weight(3)
+
+    def step(x: Any) -> Any:
+        y = x * w
+        while (y * y).sum() < 5:
+            y = y * 2
+        return y.sum()
+
+    compiled = tg.compile(step)
+    for k in range(30):
+        assert compiled(x_of(k)).item() == pytest.approx(step(x_of(k)).item(), rel=1e-12)
+    assert compiled.reason is None
+
+
+def test_too_many_ways_are_refused() -> None:
+    w = weight(1)
+
+    def step(x: Any) -> Any:
+        y = x * w * 0 + x
+        while y > 0:
+            y = y - 1
+        return y
+
+    reason = runs_as_it_is(
+        step,
+        *[(np.array([float(k)]),) for k in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11) for _ in "ab"],
+    )
+    assert "more than 8 ways" in reason
+
+
+def test_a_branch_after_a_step_of_the_optimizer_is_refused() -> None:
+    model = nn.Dense(3, 1, rng=0)
+    optimizer = nn.SGD(model.parameters(), lr=0.1)
+
+    def step(x: Any) -> Any:
+        optimizer.zero_grad()
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        if loss > 1e6:
+            raise ValueError("diverged")
+        return loss
+
+    x = np.ones((4, 3), np.float32)
+    assert "after the step has changed a parameter" in runs_as_it_is(step, (x,), (x,), (x,))
+
+
+def test_numbers_that_python_takes_are_returned_or_refused() -> None:
+    w = weight(3)
+    seen = []
+
+    def returns(x: Any) -> Any:
+        return (x * w).sum().item()
+
+    compiled = tg.compile(returns)
+    for k in range(5):
+        got = compiled(x_of(k))
+        assert type(got) is float
+        assert got == pytest.approx(returns(x_of(k)), rel=1e-12)
+    assert compiled.reason is None
+
+    def keeps(x: Any) -> Any:
+        loss = (x * w).sum()
+        seen.append(loss.item())
+        return loss
+
+    assert "did not return it" in runs_as_it_is(keeps, *[(x_of(k),) for k in range(3)])
+    assert len(seen) == 3
+
+    def branches(x: Any) -> Any:
+        loss = (x * w).sum()
+        if loss.item() > 0:
+            loss = loss * 2
+        return loss
+
+    assert "could not tell which way to go" in runs_as_it_is(branches, (x_of(0),), (x_of(1),))
+
+    def data(x: Any) -> Any:
+        return (x * w * np.mean((x * w).data)).sum()
+
+    assert "the array" in runs_as_it_is(data, (x_of(0),), (x_of(1),))
+
+
+def test_what_cannot_be_replayed_says_why() -> None:
+    w = weight(3)
+
+    def hook(x: Any) -> Any:
+        w.grad = None
+        y = x * w
+        y.register_hook(lambda g: g * 2)
+        loss = y.sum()
+        loss.backward()
+        return loss
+
+    assert "a hook" in runs_as_it_is(hook, (x_of(0),), (x_of(1),))
+
+    def adds(x: Any) -> Any:
+        loss = (x * w).sum()
+        loss.backward()
+        return loss
+
+    assert "zero_grad()" in runs_as_it_is(adds, (x_of(0),), (x_of(1),))
+
+    def by_hand(x: Any) -> Any:
+        w.grad = None
+        loss = (x * w).sum()
+        loss.backward()
+        w.data = w.data - 0.1 * w.grad
+        return loss
+
+    calls = [(x_of(k),) for k in range(8)]
+    assert "set to an array that Python computed" in runs_as_it_is(by_hand, *calls)
+
+    def sets_gradient(x: Any) -> Any:
+        w.grad = None
+        loss = (x * w).sum()
+        loss.backward()
+        w.grad = w.grad * 2
+        return loss
+
+    assert "gradient of 'w' was set" in runs_as_it_is(sets_gradient, (x_of(0),), (x_of(1),))
+
+    def writes(x: Any) -> Any:
+        x[0] = 1.0
+        return (x * w).sum()
+
+    assert "writes into an array it was given" in runs_as_it_is(writes, (x_of(0),), (x_of(1),))
+
+    def masks(x: Any) -> Any:
+        return (x * w)[x > 0].sum()
+
+    assert "depends on values" in runs_as_it_is(masks, (x_of(0),), (x_of(1),))
+
+
+def test_an_update_past_the_tensors_is_found_by_the_rehearsal() -> None:
+    w = weight(3)
+
+    def step(x: Any) -> Any:
+        w.grad = None
+        loss = ((x * w) ** 2).sum()
+        loss.backward()
+        w.node.value[...] -= 0.1 * w.node.grad  # unseen by any record
+        return loss
+
+    reason = runs_as_it_is(step, *[(x_of(k),) for k in range(12)])
+    assert "a replay does not do the same" in reason
+
+
+def test_a_number_that_changes_is_found_by_the_rehearsal() -> None:
+    w = weight(3)
+    state = {"k": 0.0}
+
+    def step(x: Any) -> Any:
+        state["k"] += 1.0
+        return (x * w).sum() * 1.0 + state["k"] * 1e-9
+
+    assert "a constant changed" in runs_as_it_is(step, *[(x_of(k),) for k in range(12)])
+
+
+def test_numbers_around_the_step_count_as_arguments() -> None:
+    w = weight(3)
+    rate = 1.0
+
+    def step(x: Any) -> Any:
+        return (x * w).sum() * rate
+
+    compiled = tg.compile(step)
+    for rate in (1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 1.0):
+        assert compiled(x_of(1)).item() == step(x_of(1)).item()
+
+
+def test_other_arguments_are_other_programs() -> None:
+    w = weight(3)
+
+    def step(x: Any, power: int = 2, *, scale: float = 1.0) -> Any:
+        return {"y": [(scale * (x["a"] * w) ** power).sum()], "n": len(x["a"])}
+
+    compiled = tg.compile(step)
+    for k in range(4):
+        for options in ({}, {"power": 3}, {"scale": 0.5}):
+            got, expected = compiled({"a": x_of(k)}, **options), step({"a": x_of(k)}, **options)
+            assert got["y"][0].item() == pytest.approx(expected["y"][0].item(), rel=1e-12)
+            assert got["n"] == 3
+    for dtype in (np.float32, np.float64, np.int64):
+        for _ in range(4):
+            assert (
+                compiled({"a": np.arange(3).astype(dtype)})["y"][0].dtype
+                == step({"a": np.arange(3).astype(dtype)})["y"][0].dtype
+            )
+
+
+def test_views_and_other_layouts_are_read_rightly() -> None:
+    w = weight(3)
+    compiled = tg.compile(lambda x: (x * w).sum(axis=0))
+    block = np.random.default_rng(0).normal(size=(8, 6))
+    for x in (
+        block[:4, :3],
+        block[4:, 3:],
+        block.T[:4, :3],
+        block[::2, ::2],
+        np.asfortranarray(block[:4, :3]),
+    ) * 4:
+        np.testing.assert_allclose(compiled(x).data, (x * w.data).sum(axis=0), rtol=1e-12)
+
+
+def test_nothing_that_the_user_holds_is_overwritten() -> None:
+    model = nn.Sequential(nn.Dense(3, 4, activation="relu", rng=0), nn.Dense(4, 2, rng=1))
+    optimizer = nn.SGD(model.parameters(), lr=0.1)
+
+    @tg.compile
+    def step(x: Any) -> Any:
+        optimizer.zero_grad()
+        y = model(x)
+        loss = (y**2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss, y
+
+    held, copies = [], []
+    for k in range(8):
+        x = np.random.default_rng(k).normal(size=(5, 3)).astype(np.float32)
+        given = x.copy()
+        loss, y = step(x)
+        grads = [p.grad for p in model.parameters()]
+        held.append([loss.data, y.data, *grads])
+        copies.append([one.copy() for one in held[-1]])
+        np.testing.assert_array_equal(x, given)
+    for one, copy in zip(held, copies):
+        for a, b in zip(one, copy):
+            np.testing.assert_array_equal(a, b)
+    y.data[...] = 0  # and what is returned may be written into
+    np.testing.assert_array_equal(model.parameters()[0].grad, copies[-1][2])
+
+
+def test_gradients_left_in_place_behave_as_gradients() -> None:
+    w = weight(3)
+
+    @tg.compile
+    def step(x: Any) -> Any:
+        w.grad = None
+        loss = ((x * w) ** 2).sum()
+        loss.backward()
+        return loss
+
+    for k in range(5):
+        step(x_of(k))
+    expected = 2 * x_of(4) ** 2 * w.data
+    (w * 1.0).sum().backward()  # an eager pass adds to it
+    np.testing.assert_allclose(w.grad, expected + 1, rtol=1e-12)
+    step(x_of(5))
+    first = w.grad
+    step(x_of(6))
+    np.testing.assert_allclose(first, 2 * x_of(5) ** 2 * w.data, rtol=1e-12)
+    assert w.grad is not first
+
+
+def test_a_stale_graph_is_refused_after_a_compiled_update() -> None:
+    model = nn.Dense(3, 1, rng=0)
+    optimizer = nn.SGD(model.parameters(), lr=0.1)
+
+    @tg.compile
+    def step(x: Any) -> Any:
+        optimizer.zero_grad()
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = np.ones((4, 3), np.float32)
+    for _ in range(4):
+        step(x)
+    loss = (model(tg.Tensor(x, requires_grad=True)) ** 2).mean()
+    step(x)
+    with pytest.raises(tg.TensorError, match="was changed after"):
+        loss.backward()
+
+
+def test_transforms_are_compiled_too() -> None:
+    f = lambda x: np.sum(np.sin(x) * x)
+    for transform in (tg.grad, tg.value_and_grad, tg.hessian, tg.jacobian):
+        made = transform(f)
+        compiled = tg.compile(made)
+        for k in range(5):
+            for a, b in zip(tg.tree.leaves(compiled(x_of(k))), tg.tree.leaves(made(x_of(k)))):
+                np.testing.assert_allclose(a, b, rtol=1e-12)
+                assert type(a) is type(b)
+        assert compiled.reason is None, transform
+
+
+def test_numpy_on_arguments_is_recorded() -> None:
+    w = weight(3)
+
+    def step(x: Any, t: Any) -> Any:
+        x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-3)
+        x = np.concatenate([x[:, :1], np.maximum(x[:, 1:], 0)], axis=1).astype(np.float64)
+        mask = (t[:, None] == np.arange(3)).astype(float)
+        return ((x * w - mask) ** 2).mean()
+
+    compiled = tg.compile(step)
+    for k in range(5):
+        rng = np.random.default_rng(k)
+        x, t = rng.normal(size=(6, 3)), rng.integers(3, size=6)
+        assert compiled(x, t).item() == pytest.approx(step(x, t).item(), rel=1e-12)
+    assert compiled.reason is None
+
+
+def test_labels_are_checked_as_before() -> None:
+    model = nn.Dense(3, 4, rng=0)
+    loss = nn.SoftmaxCrossEntropy()
+    step = tg.compile(lambda x, t: loss(model(x), t))
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    for _ in range(4):
+        step(x, np.array([0, 1, 2, 3, 0, 1]))
+    for bad in (4, -1):
+        with pytest.raises(tg.TensorError, match="0 ... 3|0 to 3|classes"):
+            step(x, np.array([0, 1, 2, 3, 0, bad]))
+
+
+def test_an_error_of_the_step_is_the_users() -> None:
+    w = weight(3)
+
+    @tg.compile
+    def step(x: Any) -> Any:
+        if (x * w).sum() > 1e9:
+            raise ValueError("too large")
+        return x * w
+
+    for k in range(4):
+        step(x_of(k))
+    with pytest.raises(ValueError, match="too large"):
+        step(1e30 * np.sign(w.data))
+    np.testing.assert_allclose(step(x_of(9)).data, x_of(9) * w.data)
+
+
+def test_on_arrays_and_each_time_are_replayed() -> None:
+    w = weight(3)
+    mean, count, seen = np.zeros(3), np.zeros(()), []
+
+    def move(mean: Any, g: Any, count: Any) -> None:
+        mean += g / count
+
+    @tg.compile
+    def step(x: Any) -> Any:
+        w.grad = None
+        loss = (x * w).sum()
+        loss.backward()
+        tg.each_time(lambda: (seen.append(1), count.__iadd__(1)))
+        tg.on_arrays(move, mean, w.grad, count)
+        return loss
+
+    expected = np.zeros(3)
+    for k in range(8):
+        step(x_of(k))
+        expected += x_of(k) / (k + 1)
+    np.testing.assert_allclose(mean, expected, rtol=1e-12)
+    assert len(seen) == 8
+
+
+def test_array_code_that_branches_is_refused() -> None:
+    w = weight(3)
+
+    def clip(g: Any) -> Any:
+        return g / 2 if g.max() > 0 else g
+
+    def step(x: Any) -> Any:
+        w.grad = None
+        loss = (x * w).sum()
+        loss.backward()
+        return loss, tg.on_arrays(clip, w.grad)
+
+    assert "clip is more than NumPy calls" in runs_as_it_is(step, (x_of(0),), (x_of(1),))
+
+
+def test_source_before_there_is_one() -> None:
+    step = tg.compile(lambda x: x)
+    with pytest.raises(ArgumentError, match="there is no source yet"):
+        step.source  # noqa: B018  # the property raises
+
+
+def test_compile_wants_a_function() -> None:
+    with pytest.raises(DtypeError, match="compile: expected a function, got int"):
+        tg.compile(3)
+
+
+def test_no_warning_where_none_is_wanted() -> None:
+    w = weight(3)
+
+    def step(x: Any) -> Any:
+        return float((x * w).sum()) + 0.0
+
+    compiled = tg.compile(step, warn=False)
+    for k in range(4):
+        compiled(x_of(k))
+    assert compiled.reason is not None
+    assert "runs as it is" not in repr(compiled) or compiled.reason in repr(compiled)
