@@ -180,8 +180,10 @@ class Module:
             lines = [f"  {kind}: {_some(found)}" for kind, found in differences.items() if found]
             head = "load_state_dict: the state is not that of this model, which stays as it was."
             raise ArgumentError("\n".join([head, *lines, repr(self)]))
+        # All are converted before the first is set: there may not be memory for them.
+        converted = {path: given[path].astype(tensor.dtype) for path, tensor in own.items()}
         for path, tensor in own.items():
-            tensor.data = given[path].astype(tensor.dtype)
+            tensor.data = converted[path]
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
