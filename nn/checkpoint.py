@@ -271,7 +271,7 @@ def _about(operation: str, path: Path, text: str | None) -> dict[str, Any]:
         raise ArgumentError(
             message(operation, "a file written by nn.save", f"{path}, which does not say it is one",
                     "model.load_state_dict takes arrays by path, as np.load and "
-                    "safetensors.numpy.load_file read them; nn.from_torch takes PyTorch's.")
+                    "safetensors.numpy.load_file read them, nn.load_torch_state_dict PyTorch's.")
         )  # fmt: skip
     if about["version"] > VERSION:
         raise ArgumentError(

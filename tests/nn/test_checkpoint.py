@@ -323,7 +323,8 @@ def test_a_safetensors_file_of_another_program_is_refused(tmp_path):
     for metadata in [None, {"format": "pt"}, {"about": "[]"}]:
         library.save_file(Model().state_dict(), path, metadata=metadata)
         refused(
-            path, "^load: expected a file written by nn.save, got .*nn.from_torch takes PyTorch's"
+            path,
+            "^load: expected a file written by nn.save, got .*nn.load_torch_state_dict PyTorch's",
         )
 
 
