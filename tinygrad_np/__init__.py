@@ -232,6 +232,7 @@ if TYPE_CHECKING:
     from .check.gradcheck import gradcheck
     from .derivation import derive
     from .drawing import Drawing, draw
+    from .export import to_onnx
 
 __all__ = [
     "Drawing",
@@ -434,6 +435,7 @@ __all__ = [
     "tanh",
     "tensordot",
     "tile",
+    "to_onnx",
     "topk",
     "trace",
     "transpose",
@@ -458,6 +460,7 @@ _LATER = {
     "drawing": ("Drawing", "draw"),
     "derivation": ("derive",),
     "check": ("check_backprop", "check_gradients", "gradcheck"),
+    "export": ("to_onnx",),
 }
 
 
