@@ -234,11 +234,18 @@ def _load(
             reason = f"{operation}: {path} is damaged or no {path.suffix} file ({error})."
             raise ArgumentError(reason) from error
     about = _about(operation, path, text)
+    return arrays, about, _run(operation, path, about, arrays)
+
+
+def _run(operation: str, path: Path, about: dict[str, Any], arrays: dict[str, Array]) -> Any:
+    """Take the state of a training out of the description and the arrays, if there is one."""
     try:
-        run = _with_arrays(about.get("run"), arrays)
+        return _with_arrays(about.get("run"), arrays)
     except KeyError as error:
         raise _lacking(operation, path, error.args[0]) from error
-    return arrays, about, run
+    except RecursionError as error:
+        reason = f"{operation}: {path} is damaged: its description is nested too deeply."
+        raise ArgumentError(reason) from error
 
 
 def _lacking(operation: str, path: str | os.PathLike[str], name: str) -> ArgumentError:
@@ -265,7 +272,7 @@ def _about(operation: str, path: Path, text: str | None) -> dict[str, Any]:
     try:
         about = json.loads(text or "")
         known = about["format"] == FORMAT and about["version"] >= 1 and about["model"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):  # a text of nothing but brackets
         known = False
     if not known:
         raise ArgumentError(

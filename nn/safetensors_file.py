@@ -1,10 +1,14 @@
 """Named arrays and a text as ``.safetensors``, read by PyTorch, JAX and the Hugging Face libraries.
 
-The library that writes and reads it is the extra ``safetensors``.
+The library that writes and reads it is the extra ``safetensors``. The format has no checksum, so
+there is one in the text: the library writes several texts in an order of its own, and equal weights
+are to give equal files.
 """
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -15,11 +19,12 @@ from tinygrad_np.errors import DtypeError, TensorError, message
 
 Array = NDArray[Any]
 ABOUT = "about"
+CHECKSUM = "crc32"
 KINDS = "fiub"  # complex64 would go, complex128 would not
 
 
 def write(file: IO[bytes], arrays: Mapping[str, Array], about: str) -> None:
-    """Write the arrays under their names, and the text as metadata.
+    """Write the arrays under their names, and the text, a JSON object, as metadata.
 
     Raises
     ------
@@ -37,7 +42,8 @@ def write(file: IO[bytes], arrays: Mapping[str, Array], about: str) -> None:
             )  # fmt: skip
     # The library writes the memory of an array as it lies there, whatever its strides.
     dense = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    file.write(numpy_format.save(dense, metadata={ABOUT: about}))
+    checked = json.dumps(json.loads(about) | {CHECKSUM: _checksum(dense, about)})
+    file.write(numpy_format.save(dense, metadata={ABOUT: checked}))
 
 
 def read(file: IO[bytes]) -> tuple[dict[str, Array], str | None]:
@@ -52,7 +58,24 @@ def read(file: IO[bytes]) -> tuple[dict[str, Array], str | None]:
     """
     with _library().safe_open(file.name, framework="numpy") as entries:
         arrays = {name: entries.get_tensor(name) for name in entries.keys()}  # noqa: SIM118
-        return arrays, (entries.metadata() or {}).get(ABOUT)
+        checked = (entries.metadata() or {}).get(ABOUT)
+    if checked is None:
+        return arrays, None
+    described = json.loads(checked)
+    checksum = described.pop(CHECKSUM)
+    about = json.dumps(described)
+    if checksum != _checksum(arrays, about):
+        raise ValueError("its checksum is that of other numbers")
+    return arrays, about
+
+
+def _checksum(arrays: Mapping[str, Array], about: str) -> str:
+    """The CRC-32 of the text and of all arrays, their names, dtypes and shapes."""
+    found = zlib.crc32(about.encode())
+    for name, array in sorted(arrays.items()):
+        found = zlib.crc32(f"{name} {array.dtype.name} {array.shape}".encode(), found)
+        found = zlib.crc32(array.astype(array.dtype.newbyteorder("<"), copy=False).data, found)
+    return f"{found:08x}"
 
 
 def _library() -> Any:

@@ -122,6 +122,35 @@ def test_dtypes_are_those_of_numpy():
     right(lambda ids: (tg.embedding(ids, table), ids / 2, ids * 2, (ids > 0) | (ids == 2)), ids)
 
 
+def test_integers_and_booleans_are_those_of_numpy():
+    counts = np.array([[-7, 3], [7, -3], [5, 2], [-6, -4]])
+
+    def f(n):
+        divided = n // 3, n % 3, n // -4, n % -4, n / 2, n**2, -n, np.abs(n)
+        masks = (n > 0) & (n < 5), (n == 3) ^ (n != 2), ~(n >= 0), n & 6, n | 1, ~n, n ^ 3
+        return (
+            divided, masks, np.where(n > 0, n, 0), n.sum(axis=1), (n > 0).sum(axis=1), n.mean(axis=1),
+            (n > 0).any(axis=1), (n > 0).all(axis=1), np.maximum(n, 2), n.astype(np.float32), n + 0.5,
+            np.sqrt(np.square(n)), np.less(n > 0, n < 5),
+        )  # fmt: skip
+
+    right(f, counts)
+
+
+def test_indices_with_arrays_and_new_axes():
+    rows, columns = np.array([[0, 2], [1, 1]]), np.array([2, 0])
+    square = tg.Tensor(np.arange(9, dtype=np.float32).reshape(3, 3))
+
+    def f(x):
+        return (
+            x[:, columns], x[:, None, columns], x[:, rows, None], x[None, :, rows][..., None],
+            x[..., [True, False, True]], x[:, [-1]], x * square[rows, columns].sum(), x[:, ::-1][:, 1:],
+            x[:, -1:], x[:, 2, None],
+        )  # fmt: skip
+
+    right(f, np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32))
+
+
 # --- the batch ---
 
 
@@ -215,6 +244,11 @@ def test_numbers_taken_out_of_tensors_are_refused(f):
     text = r"^to_onnx: .* depends on the input, but was computed outside tensors"
     refused(f, x, text=text)
     refused(f, x, text=text, dynamic_batch=False)
+
+
+def test_a_number_that_grows_but_not_with_the_rows_is_refused():
+    # It goes from 5 to 10 while the rows go from 4 to 9: by as much, from another start.
+    refused(lambda x: x * (len(x) + 1), x, text="the number 5 depends on the input")
 
 
 def test_numbers_taken_out_of_integers_are_refused():

@@ -17,7 +17,7 @@ from .. import tree
 from ..core import Node, Tensor, mode, ndarray
 from ..derivation.tracing import Call
 from ..errors import ArgumentError, DtypeError, TensorError, message
-from ..program import Names
+from ..program import Names, ancestors
 
 OPERATION = "to_onnx"
 Array = NDArray[Any]
@@ -145,7 +145,7 @@ def record(
             "with x = x.copy()."
         )
     outputs = _outputs(call.output)
-    steps = _ancestors([*first, *outputs])
+    steps = ancestors([*first, *outputs])
     _refuse_reads(call, first)
     names = Names(given)
     for node, name in call.names.nodes.items():
@@ -237,21 +237,10 @@ def _other_numbers(array: Array) -> Array:
     return rng.choice(between, array.shape) if flat.size else array
 
 
-def _ancestors(targets: list[Node]) -> list[Node]:
-    """Every node that the targets were computed from, and they themselves, in order."""
-    seen, todo = set(targets), list(targets)
-    while todo:
-        for parent in todo.pop().inputs:
-            if parent not in seen:
-                seen.add(parent)
-                todo.append(parent)
-    return sorted(seen, key=lambda node: (node.primitive is not None, node.order))
-
-
 def _refuse_reads(call: Call, inputs: list[Node]) -> None:
     """Raise if the user's code branched on what it computed from an input, or made a number of it."""
     for node, value in call.reads:
-        if set(inputs) & set(_ancestors([node])):
+        if set(inputs) & set(ancestors([node])):
             raise taken_out(f"the value {value!r} of {call.names.of(node) or node.label}")
 
 
