@@ -55,9 +55,10 @@ __all__ = [
     "Inspector", "LinearWarmup", "Lion", "Module", "MultiStepDecay", "NAdam", "OneCycle",
     "Optimizer", "RAdam", "RMSProp", "ReduceOnPlateau", "Run", "Schedule", "Standardizer",
     "StepDecay", "Summary", "TensorBoardLog", "batches", "classification_report", "clip_norm",
-    "clip_value", "datasets", "evaluate", "export_onnx", "fit", "init", "inspect", "load",
-    "load_torch_state_dict", "metrics", "one_hot", "predict", "predict_proba", "save", "seed",
-    "torch_state_dict", "train_test_split",
+    "clip_value", "datasets", "evaluate", "export_onnx", "fit",
+    "init", "inspect", "load",
+    "load_torch_state_dict", "metrics", "one_hot",
+    "predict", "predict_proba", "save", "seed", "torch_state_dict", "train_test_split",
 ]  # fmt: skip
 __all__ += layers.__all__
 __all__ += losses.__all__

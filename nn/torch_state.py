@@ -160,7 +160,14 @@ def load_torch_state_dict(
         # What PyTorch alone counts may be missing, and so may a second name of the same tensors.
         if entry.name in given or any([id(tensor) not in found for tensor in entry.tensors])
     }
-    check_state(operation, expected, given, model)
+    try:
+        check_state(operation, expected, given, model)
+    except ArgumentError as error:
+        error.add_note(
+            "A layer with an activation takes two places of a Sequential in PyTorch. For modules that "
+            'are called otherwise there: names={"path here": "path there"}.'
+        )
+        raise
     values: dict[int, tuple[tg.Tensor, Array, str]] = {}
     for entry in entries:
         for tensor, part in entry.parts(given):

@@ -322,6 +322,7 @@ def test_differences_are_listed_and_nothing_is_changed():
         "  of another shape: 0.weight (2, 3) for (3, 2)",
         "  of another kind: 0.bias complex128 for float32",
     ]
+    assert caught.value.__notes__[-1].endswith('names={"path here": "path there"}.')
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
 

@@ -130,12 +130,13 @@ class _Writer:
 
     def _named(self, node: Node, primitive: Primitive, output: str | None) -> Value:
         """What an operation makes, under the name of an output or of the user's variable."""
-        before = len(self.graph.nodes)
+        nodes = self.graph.nodes
+        before = len(nodes)
         value = self._step(node, primitive)
-        user = self.recording.names.of(node)
-        if len(self.graph.nodes) > before and (output or user):
-            return self.graph.renamed(value, output or self.graph.fresh(str(user)))
-        return value
+        name = output or self.recording.names.of(node)
+        if name is None or len(nodes) == before or value.name not in nodes[-1].output:
+            return value  # an argument, handed on
+        return self.graph.renamed(value, output or self.graph.fresh(name))
 
     def _step(self, node: Node, primitive: Primitive) -> Value:
         translation = TRANSLATIONS.get(primitive)
@@ -168,7 +169,7 @@ class _Writer:
         whole = float(number).is_integer() and float(other).is_integer()
         rows = self.recording.number(int(number), int(other)) if whole else None
         if not isinstance(rows, Extent) or rows.plus:
-            raise taken_out(f"the number {number!r}")
+            raise taken_out(f"the number {np.asarray(number).item():.6g}")
         return self.graph.number(rows).cast(dtype)
 
     def _constant(self, node: Node) -> Value:

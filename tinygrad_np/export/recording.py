@@ -173,9 +173,9 @@ def record(
 def taken_out(what: str) -> ArgumentError:
     """The error for numbers that no graph can contain."""
     return ArgumentError(
-        f"{OPERATION}: {what} depends on the input, but was computed outside tensors (by .data, "
-        "float() or np.asarray): in a file it would be a constant. Compute it with tensors, or "
-        "make it an input."
+        f"{OPERATION}: {what} depends on the input, but Python has read it (in a branch, by float(), "
+        ".data or np.asarray): in a file it would be a constant. Compute with tensors (tg.where for a "
+        "branch), or make it an input."
     )
 
 
