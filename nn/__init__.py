@@ -17,6 +17,7 @@ from nn.layers import *  # noqa: F403  # the names are listed there
 from nn.losses import *  # noqa: F403
 from nn.metrics import classification_report
 from nn.module import Module
+from nn.onnx_export import export_onnx
 from nn.optim import (
     LBFGS,
     SGD,
@@ -45,6 +46,7 @@ from nn.schedules import (
 )
 from nn.summary import Summary
 from nn.tensorboard import TensorBoardLog
+from nn.torch_state import load_torch_state_dict, torch_state_dict
 from nn.train import evaluate, fit, predict, predict_proba
 
 __all__ = [
@@ -53,8 +55,10 @@ __all__ = [
     "Inspector", "LinearWarmup", "Lion", "Module", "MultiStepDecay", "NAdam", "OneCycle",
     "Optimizer", "RAdam", "RMSProp", "ReduceOnPlateau", "Run", "Schedule", "Standardizer",
     "StepDecay", "Summary", "TensorBoardLog", "batches", "classification_report", "clip_norm",
-    "clip_value", "datasets", "evaluate", "fit", "init", "inspect", "load", "metrics", "one_hot",
-    "predict", "predict_proba", "save", "seed", "train_test_split",
+    "clip_value", "datasets", "evaluate", "export_onnx", "fit",
+    "init", "inspect", "load",
+    "load_torch_state_dict", "metrics", "one_hot",
+    "predict", "predict_proba", "save", "seed", "torch_state_dict", "train_test_split",
 ]  # fmt: skip
 __all__ += layers.__all__
 __all__ += losses.__all__

@@ -275,7 +275,7 @@ class Checkpoint(Callback):
     Parameters
     ----------
     path : str or path
-        Ending in ``.npz``.
+        Ending in ``.npz`` or ``.safetensors``, as for `nn.save`.
     every : int
         Epochs from one file to the next.
 

@@ -1,36 +1,47 @@
-"""Weights in a file: ``.npz``, written whole or not at all, read whole or not at all.
+"""Weights in a file, written whole or not at all, read whole or not at all.
 
-The file is an ordinary ``.npz``: one array for each parameter and buffer under its path
-(``np.load(path)["0.W"]``), and `ABOUT`, a text that says which format it is and which model. A
-checkpoint of a run holds more: numbers and texts as ``"run"`` of that text, where ``{"array":
-name}`` stands for an array of the file.
+The file is an ordinary ``.npz`` or ``.safetensors``: one array for each parameter and buffer under
+its path (``np.load(path)["0.W"]``), and ``about``, a text that says which format it is and which
+model. A checkpoint of a run holds more: numbers and texts as ``"run"`` of that text, where
+``{"array": name}`` stands for an array of the file.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nn import npz, safetensors_file
 from nn.module import Module
-from tinygrad_np.errors import ArgumentError, message
-
-ABOUT = "about"
-FORMAT = "tinygrad-np weights"
-VERSION = 1
-PART = ".part"  # the end of the name of a file that is not finished
+from tinygrad_np.errors import ArgumentError, TensorError, message
 
 Array = NDArray[Any]
 
 
+class FileFormat(Protocol):
+    """What `save` and `load` need of a format: named arrays and a text, written and read."""
+
+    ABOUT: str
+
+    def write(self, file: IO[bytes], arrays: Mapping[str, Array], about: str, /) -> None: ...
+    def read(self, file: IO[bytes], /) -> tuple[dict[str, Array], str | None]: ...
+
+
+FILE_FORMATS: dict[str, FileFormat] = {".npz": npz, ".safetensors": safetensors_file}
+FORMAT = "tinygrad-np weights"
+VERSION = 1
+PART = ".part"  # the end of the name of a file that is not finished
+
+
 def save(model: Module, path: str | os.PathLike[str]) -> None:
-    """Write the parameters and buffers of a model to an ``.npz`` file.
+    """Write the parameters and buffers of a model to a file, ``.npz`` or ``.safetensors``.
 
     The file is written under another name in the same folder, flushed to the disk and then renamed:
     at any moment, power loss included, `path` holds the old weights or the new, whole.
@@ -39,14 +50,18 @@ def save(model: Module, path: str | os.PathLike[str]) -> None:
     ----------
     model : Module
     path : str or path
-        Ending in ``.npz``.
+        Ending in ``.npz``, or in ``.safetensors`` (the extra ``safetensors``).
 
     Raises
     ------
     ArgumentError
         For another ending.
+    DtypeError
+        For complex numbers or more than 64 bits in ``.safetensors``, which has no dtype for them.
     OSError
-        If it cannot be written; the file that was there is as it was.
+        If it cannot be written.
+    TensorError
+        If safetensors is not installed. After each error the file that was there is as it was.
 
     Examples
     --------
@@ -113,11 +128,25 @@ def _save(
 ) -> None:
     path = checked_path(operation, path)
     about = {"format": FORMAT, "version": VERSION, "model": repr(model)} | described
-    arrays = {ABOUT: np.array(json.dumps(about))} | model.state_dict() | more
+    arrays = model.state_dict() | more
+    file_format = FILE_FORMATS[path.suffix]
+    if file_format.ABOUT in arrays:
+        raise ArgumentError(
+            message(operation, f"no parameter called {file_format.ABOUT!r}, where the file is "
+                    "described", repr(model), "Give it another name.")
+        )  # fmt: skip
+    with written_whole(operation, path) as file:
+        file_format.write(file, arrays, json.dumps(about))
+
+
+@contextmanager
+def written_whole(operation: str, path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which takes the place of the one at `path` when it is on the disk."""
     unfinished = path.with_name(f"{_prefix(path)}{os.urandom(4).hex()}{PART}")
     try:
         with unfinished.open("xb") as file:
-            _write(file, arrays)
+            yield file
+            file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException as error:
@@ -141,7 +170,8 @@ def remove_unfinished(path: str | os.PathLike[str]) -> None:
 def load(model: Module, path: str | os.PathLike[str]) -> None:
     """Set the parameters and buffers of a model to those that `save` wrote.
 
-    Nothing in the file is executed: it is read with ``allow_pickle=False``.
+    Nothing in the file is executed, and nothing it says is believed: a file that is no whole
+    checkpoint of this model is refused.
 
     Parameters
     ----------
@@ -156,6 +186,8 @@ def load(model: Module, path: str | os.PathLike[str]) -> None:
         architecture, with the differences. The model stays as it was.
     OSError
         If it cannot be read.
+    TensorError
+        If it is a ``.safetensors`` file, and safetensors is not installed.
     """
     arrays, about, _ = _load("load", path)
     try:
@@ -194,17 +226,26 @@ def _load(
     path = checked_path(operation, path)
     with path.open("rb") as file:
         try:
-            arrays = _read(file)
+            arrays, text = FILE_FORMATS[path.suffix].read(file)
+        except TensorError:
+            raise
         # A damaged file fails in a dozen ways: in zipfile, zlib, NumPy's header parser, allocation.
         except Exception as error:
-            text = f"{operation}: {path} is damaged or no .npz file ({error})."
-            raise ArgumentError(text) from error
-    about = _about(operation, path, arrays)
+            reason = f"{operation}: {path} is damaged or no {path.suffix} file ({error})."
+            raise ArgumentError(reason) from error
+    about = _about(operation, path, text)
+    return arrays, about, _run(operation, path, about, arrays)
+
+
+def _run(operation: str, path: Path, about: dict[str, Any], arrays: dict[str, Array]) -> Any:
+    """Take the state of a training out of the description and the arrays, if there is one."""
     try:
-        run = _with_arrays(about.get("run"), arrays)
+        return _with_arrays(about.get("run"), arrays)
     except KeyError as error:
         raise _lacking(operation, path, error.args[0]) from error
-    return arrays, about, run
+    except RecursionError as error:
+        reason = f"{operation}: {path} is damaged: its description is nested too deeply."
+        raise ArgumentError(reason) from error
 
 
 def _lacking(operation: str, path: str | os.PathLike[str], name: str) -> ArgumentError:
@@ -220,42 +261,24 @@ def checked_path(operation: str, path: str | os.PathLike[str]) -> Path:
         For another.
     """
     path = Path(path)
-    if path.suffix != ".npz":
-        raise ArgumentError(message(operation, "a path ending in .npz", repr(str(path))))
+    if path.suffix not in FILE_FORMATS:
+        endings = " or ".join(FILE_FORMATS)
+        raise ArgumentError(message(operation, f"a path ending in {endings}", repr(str(path))))
     return path
 
 
-def _write(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
-    # np.savez takes the names as keywords, so a parameter could not be called "file".
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
-
-
-def _read(file: IO[bytes]) -> dict[str, Array]:
-    arrays = {}
-    with zipfile.ZipFile(file) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as entry:
-                array = np.lib.format.read_array(entry, allow_pickle=False)
-                if entry.read(1):
-                    raise ValueError(f"{name} is longer than its array")
-                arrays[name.removesuffix(".npy")] = array
-    return arrays
-
-
-def _about(operation: str, path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
-    """Take the description out of the arrays, checked."""
+def _about(operation: str, path: Path, text: str | None) -> dict[str, Any]:
+    """The description of the file, checked."""
     try:
-        about = json.loads(str(arrays.pop(ABOUT)))
-        known = about["format"] == FORMAT and isinstance(about["version"], int) and about["model"]
-    except (KeyError, TypeError, ValueError):
+        about = json.loads(text or "")
+        known = about["format"] == FORMAT and about["version"] >= 1 and about["model"]
+    except (KeyError, TypeError, ValueError, RecursionError):  # a text of nothing but brackets
         known = False
     if not known:
         raise ArgumentError(
             message(operation, "a file written by nn.save", f"{path}, which does not say it is one",
-                    "model.load_state_dict(np.load(path)) takes the arrays of any .npz file.")
+                    "model.load_state_dict takes arrays by path, as np.load and "
+                    "safetensors.numpy.load_file read them, nn.load_torch_state_dict PyTorch's.")
         )  # fmt: skip
     if about["version"] > VERSION:
         raise ArgumentError(

@@ -168,27 +168,11 @@ class Module:
         """
         own = dict(self._state("load_state_dict"))
         given = {path: np.asarray(value) for path, value in state.items()}
-        both = own.keys() & given.keys()
-        differences = {
-            "missing": [f"{path} {own[path].shape}" for path in own if path not in both],
-            "unexpected": [f"{path} {given[path].shape}" for path in given if path not in both],
-            "of another shape": [
-                f"{path} {given[path].shape} for {own[path].shape}"
-                for path in own
-                if path in both and given[path].shape != own[path].shape
-            ],
-            "of another kind": [
-                f"{path} {given[path].dtype} for {own[path].dtype}"
-                for path in own
-                if path in both and not np.can_cast(given[path].dtype, own[path].dtype, "same_kind")
-            ],
-        }
-        if any(differences.values()):
-            lines = [f"  {kind}: {_some(found)}" for kind, found in differences.items() if found]
-            head = "load_state_dict: the state is not that of this model, which stays as it was."
-            raise ArgumentError("\n".join([head, *lines, repr(self)]))
+        check_state("load_state_dict", own, given, self)
+        # All are converted before the first is set: there may not be memory for them.
+        converted = {path: given[path].astype(tensor.dtype) for path, tensor in own.items()}
         for path, tensor in own.items():
-            tensor.data = given[path].astype(tensor.dtype)
+            tensor.data = converted[path]
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -343,6 +327,37 @@ def submodules(
                 yield from submodules(value.items(), f"{prefix}{name}.")
             case list() | tuple():
                 yield from submodules(enumerate(value), f"{prefix}{name}.")
+
+
+def check_state(
+    operation: str, own: Mapping[str, Any], given: Mapping[str, Array], model: Module
+) -> None:
+    """Raise unless a state has the names, the shapes and the kinds of dtypes of a model's own.
+
+    Raises
+    ------
+    ArgumentError
+        With all differences.
+    """
+    both = own.keys() & given.keys()
+    differences = {
+        "missing": [f"{path} {own[path].shape}" for path in own if path not in both],
+        "unexpected": [f"{path} {given[path].shape}" for path in given if path not in both],
+        "of another shape": [
+            f"{path} {given[path].shape} for {own[path].shape}"
+            for path in own
+            if path in both and given[path].shape != own[path].shape
+        ],
+        "of another kind": [
+            f"{path} {given[path].dtype} for {own[path].dtype}"
+            for path in own
+            if path in both and not np.can_cast(given[path].dtype, own[path].dtype, "same_kind")
+        ],
+    }
+    if any(differences.values()):
+        lines = [f"  {kind}: {_some(found)}" for kind, found in differences.items() if found]
+        head = f"{operation}: the state is not that of this model, which stays as it was."
+        raise ArgumentError("\n".join([head, *lines, repr(model)]))
 
 
 def _some(items: list[str], most: int = 8) -> str:

@@ -234,6 +234,7 @@ if TYPE_CHECKING:
     from .compiling.step import compile
     from .derivation import derive
     from .drawing import Drawing, draw
+    from .export import to_onnx
 
 __all__ = [
     "Drawing",
@@ -440,6 +441,7 @@ __all__ = [
     "tanh",
     "tensordot",
     "tile",
+    "to_onnx",
     "topk",
     "trace",
     "transpose",
@@ -465,6 +467,7 @@ _LATER = {
     "derivation": ("derive",),
     "compiling.step": ("compile",),
     "check": ("check_backprop", "check_gradients", "gradcheck"),
+    "export": ("to_onnx",),
 }
 
 

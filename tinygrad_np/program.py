@@ -297,7 +297,7 @@ class _Tape:
     ) -> None:
         self.outputs, self.wanted = outputs, wanted
         self.others = list(others)
-        self.forward = _ancestors([*outputs, *self.others, *wanted])
+        self.forward = ancestors([*outputs, *self.others, *wanted])
         self.passes: list[_Pass] = []
         starts = {node: node for node in outputs}
         for _ in range(order):
@@ -310,7 +310,7 @@ class _Tape:
         return [*self.forward, *[new for one in self.passes for new in one.made]]
 
 
-def _ancestors(targets: Iterable[Node]) -> list[Node]:
+def ancestors(targets: Iterable[Node]) -> list[Node]:
     """Every node that the targets were computed from, and they themselves, leaves first."""
     todo = list(targets)
     seen = set(todo)
