@@ -16,7 +16,7 @@ from benchmarks.workloads import SGD, WORKLOADS, Chain, Network
 
 PEERS = {"pytorch", "torch-compile", "jax-jit", "jax-scan", "mygrad", "autograd", "sklearn"}
 ABSENT = {
-    ("numpy-tuned", "W7"), ("numpy-tuned", "W8"), ("autograd", "W7"), ("torch-compile", "W6"),
+    ("autograd", "W7"), ("torch-compile", "W6"),
     *(("sklearn", workload) for workload in WORKLOADS if workload != "W1"),
 }  # fmt: skip
 # PyTorch's compiler takes ten to thirty seconds each; a run of the benchmarks compares them all.
