@@ -17,56 +17,50 @@ from benchmarks.workloads import Floats
 
 
 class Norm:
-    """``n = (x - mean) / deviation`` of rows (M, d), followed by a product with weights (d, out).
+    """``n = (x - mean) / deviation`` of rows (M, d), then ``n @ W + b`` with folded weights."""
 
-    ``n`` has a last column of ones, and the folded weights a last row, the bias.
-    """
-
-    def __init__(self, rows: int, width: int, outputs: int, scale: Floats) -> None:
-        self.ones = np.ones((rows, width + 1), np.float32)
-        self.n = self.ones[:, :-1]
-        self.mean, self.scale = np.full(width, 1 / width, np.float32), scale
+    def __init__(self, rows: int, width: int, outputs: int) -> None:
+        self.n, self.work, self.dx = empty(3, rows, width)
+        self.mean, self.ones = np.full(width, 1 / width, np.float32), np.ones(rows, np.float32)
         self.middle, self.r = empty(2, rows)
         self.middle_column, self.r_column = self.middle[:, None], self.r[:, None]
-        self.work, self.dx = empty(2, rows, width)
-        self.Wb, self.dWb = empty(2, width + 1, outputs)
+        self.W, self.dW, self.product = empty(3, width, outputs)
+        self.b, self.db = empty(2, outputs)
         self.eps = constant(1e-5)
 
     def fold(self, g: Floats, a: Floats, W: Floats) -> None:
-        """The weights with `g`, `a` and `scale`, one factor a column."""
-        Wb = self.Wb
-        np.multiply(W, self.scale, Wb[:-1])
-        a.dot(Wb[:-1], Wb[-1])
-        np.multiply(Wb[:-1], g[:, None], Wb[:-1])
+        a.dot(W, self.b)
+        np.multiply(W, g[:, None], self.W)
 
-    def unfold(self, g: Floats, a: Floats, W: Floats, dg: Floats, da: Floats, dW: Floats) -> Floats:
-        """Gradients of what was folded, from that of the product; returns the bias's."""
-        dWb = np.multiply(self.dWb, self.scale, self.dWb)
-        dV, db = dWb[:-1], dWb[-1]
-        np.multiply(a[:, None], db, dW)
-        W.dot(db, da)
-        np.add(dW, dV * g[:, None], dW)
-        np.add.reduce(np.multiply(dV, W, dV), 1, None, dg)
-        return db
+    def unfold(self, g: Floats, a: Floats, W: Floats, dg: Floats, da: Floats, dW: Floats) -> None:
+        """Gradients of what was folded, from those of the folded weights."""
+        W.dot(self.db, da)
+        np.multiply(self.dW, W, self.product)
+        np.add.reduce(self.product, 1, None, dg)
+        np.multiply(self.dW, g[:, None], dW)
+        np.multiply(a[:, None], self.db, self.product)
+        np.add(dW, self.product, dW)
 
     def forward(self, x: Floats, z: Floats) -> None:
-        d, square = self.work, self.dx
-        x.dot(self.mean, self.middle)
-        np.subtract(x, self.middle_column, d)
-        np.multiply(d, d, square)
-        square.dot(self.mean, self.r)
-        np.add(self.r, self.eps, self.r)
-        np.sqrt(self.r, self.r)
-        np.divide(ONE, self.r, self.r)
-        np.multiply(d, self.r_column, self.n)
-        self.ones.dot(self.Wb, z)
+        n, square, middle, r = self.n, self.work, self.middle, self.r
+        x.dot(self.mean, middle)
+        np.subtract(x, self.middle_column, n)
+        np.multiply(n, n, square)
+        square.dot(self.mean, r)
+        np.add(r, self.eps, r)
+        np.sqrt(r, r)
+        np.divide(ONE, r, r)
+        np.multiply(n, self.r_column, n)
+        n.dot(self.W, z)
+        np.add(z, self.b, z)
 
     def weight_gradient(self, dz: Floats) -> None:
-        self.ones.T.dot(dz, self.dWb)
+        self.n.T.dot(dz, self.dW)
+        self.ones.dot(dz, self.db)
 
     def x_gradient(self, dz: Floats) -> Floats:
         n, dx, work, middle = self.n, self.dx, self.work, self.middle
-        dz.dot(self.Wb[:-1].T, dx)
+        dz.dot(self.W.T, dx)
         np.multiply(dx, n, work)
         dx.dot(self.mean, middle)
         np.subtract(dx, self.middle_column, dx)
@@ -139,30 +133,40 @@ class Attention:
 
 
 class GELU:
-    """``y = z (1 + tanh(u))``, ``u = c z + 0.044715 c z ** 3``: without the factor 1/2."""
+    """``y = z (1 + tanh(u))``, ``u = c z + 0.044715 c z ** 3``: without the factor 1/2.
+
+    In pieces of so many rows that all arrays of a piece stay in the cache.
+    """
+
+    piece = 128
 
     def __init__(self, rows: int, width: int) -> None:
         c = np.sqrt(2 / np.pi)
-        self.z, self.y, self.slope, self.tanh, self.work = empty(5, rows, width)
+        self.z, self.y, self.slope = empty(3, rows, width)
+        ends = range(self.piece, rows, self.piece)
+        arrays = (np.split(a, ends) for a in (self.z, self.y, self.slope))
+        self.pieces = list(zip(*arrays, strict=True))
+        self.tanh, self.work = empty(2, min(rows, self.piece), width)
         self.c, self.cubic, self.three = constant(c), constant(0.044715 * c), constant(3)
 
     def forward(self) -> Floats:
-        z, y, slope, tanh, work = self.z, self.y, self.slope, self.tanh, self.work
-        np.multiply(z, z, slope)
-        np.multiply(slope, self.cubic, slope)
-        np.add(slope, self.c, tanh)
-        np.multiply(tanh, z, tanh)
-        np.tanh(tanh, tanh)
-        # The slope is (1 + tanh) + y (1 - tanh) u', and u' = c + 3 * 0.044715 c z ** 2.
-        np.multiply(slope, self.three, slope)
-        np.add(slope, self.c, slope)
-        np.subtract(ONE, tanh, work)
-        np.multiply(slope, work, slope)
-        np.add(tanh, ONE, tanh)
-        np.multiply(z, tanh, y)
-        np.multiply(slope, y, slope)
-        np.add(slope, tanh, slope)
-        return y
+        for z, y, slope in self.pieces:
+            tanh, work = self.tanh[: len(z)], self.work[: len(z)]
+            np.multiply(z, z, slope)
+            np.multiply(slope, self.cubic, slope)
+            np.add(slope, self.c, tanh)
+            np.multiply(tanh, z, tanh)
+            np.tanh(tanh, tanh)
+            # The slope is (1 + tanh) + y (1 - tanh) u', and u' = c + 3 * 0.044715 c z ** 2.
+            np.multiply(slope, self.three, slope)
+            np.add(slope, self.c, slope)
+            np.subtract(ONE, tanh, work)
+            np.multiply(slope, work, slope)
+            np.add(tanh, ONE, tanh)
+            np.multiply(z, tanh, y)
+            np.multiply(slope, y, slope)
+            np.add(slope, tanh, slope)
+        return self.y
 
 
 class Block(Contender):
@@ -172,10 +176,12 @@ class Block(Contender):
         inner, heads = others[-4].shape[1], workload.heads
         self.flat = Flat([g1, a1, np.concatenate([Wq, Wk, Wv], axis=1), *others])
         self.optimizer = optimizer(self.flat, workload.optimizer)
-        scores = np.repeat(constant((d // heads) ** -0.5), d)
-        self.first = Norm(N * T, d, 3 * d, np.concatenate([scores, np.ones(2 * d, np.float32)]))
+        self.first = Norm(N * T, d, 3 * d)
+        self.of_queries = [a[..., :d] for a in (self.first.W, self.first.b)]
+        self.dqueries = [a[..., :d] for a in (self.first.dW, self.first.db)]
+        self.score = constant((d // heads) ** -0.5)
         self.attention = Attention(N, T, d, heads)
-        self.second = Norm(N * T, d, inner, ONE)
+        self.second = Norm(N * T, d, inner)
         self.gelu = GELU(N * T, inner)
         self.h, self.g, self.dh = empty(3, N * T, d)
         self.dz, self.half, self.halved = empty(N * T, inner), constant(0.5), empty(inner, d)
@@ -190,12 +196,14 @@ class Block(Contender):
         x, t = x.reshape(h.shape), t.reshape(h.shape)
 
         first.fold(g1, a1, Wqkv)
+        for part in self.of_queries:
+            np.multiply(part, self.score, part)
         first.forward(x, attention.joined)
         attention.forward().dot(Wo, h)
         np.add(h, bo, h)
         np.add(h, x, h)
         second.fold(g2, a2, W1)
-        np.add(second.Wb[-1], b1, second.Wb[-1])
+        np.add(second.b, b1, second.b)
         second.forward(h, gelu.z)
         m = gelu.forward()
         np.multiply(W2, self.half, self.halved)
@@ -213,12 +221,15 @@ class Block(Contender):
         g.dot(self.halved.T, dz)
         np.multiply(dz, gelu.slope, dz)
         second.weight_gradient(dz)
-        db1[:] = second.unfold(g2, a2, W1, dg2, da2, dW1)
+        second.unfold(g2, a2, W1, dg2, da2, dW1)
+        db1[:] = second.db
         np.add(g, second.x_gradient(dz), dh)
         attention.y.T.dot(dh, dWo)
         self.ones.dot(dh, dbo)
         dh.dot(Wo.T, attention.dy)
         first.weight_gradient(attention.backward())
+        for part in self.dqueries:
+            np.multiply(part, self.score, part)
         first.unfold(g1, a1, Wqkv, dg1, da1, dWqkv)
         self.optimizer.step()
         return loss

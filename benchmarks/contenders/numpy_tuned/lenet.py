@@ -26,42 +26,79 @@ from benchmarks.workloads import Floats
 
 
 class Convolution:
-    """Valid convolution of `x` (H, C, W, N) with weights (O, C, k, k), for all its rows at once.
+    """Valid convolution of `x` (H, C, W, N) with weights (O, C, k, k), 2x2 maxima, bias, ReLU.
 
-    Copies are made of the k shifts along a row only. The columns for a row of the output are then
-    k rows of copies, which lie one after another: overlapping views, a matrix each. Along a row
-    even places come before odd ones, which makes the pairs of the pooling two long runs.
+    A few rows at a time, which stay in the cache until they are pooled. Copies are made of the k
+    shifts along a row only: the columns for a row of the convolution are then k rows of copies,
+    which lie one after another. Along a row even places come before odd ones, so that the pairs of
+    the pooling are two long runs. Of equal ones in a window the first counts, as one reads.
     """
 
-    def __init__(self, x: Floats, outputs: int, k: int) -> None:
+    def __init__(self, x: Floats, outputs: int, k: int, block: int) -> None:
         (H, C, W, N), (down, across, right, next_) = x.shape, x.strides
-        rows, width = H - k + 1, W - k + 1
-        self.x, self.k, self.shape = x, k, (rows, outputs, 2, width // 2, N)
-        self.copies = empty(H, C, k, 2, width // 2, N)
+        rows, half, run = H - k + 1, (W - k + 1) // 2, (W - k + 1) * N
+        self.x, self.k, self.half = x, k, half
+        self.copies = empty(H, C, k, 2, half, N)
         self.shifts = as_strided(
             x, self.copies.shape, (down, across, right, right, 2 * right, next_)
         )
-        row, run = self.copies.strides[0], width * N
-        self.columns = as_strided(self.copies, (rows, k * C * k, run), (row, 4 * run, 4))
-        self.W, self.z = empty(outputs, k, C, k), empty(rows, outputs, run)
-        # The cotangent of z has k - 1 rows of zeros above and below, for `x_gradient`.
-        self.padded = np.zeros((rows + 2 * (k - 1), outputs, run), np.float32)
-        self.g = self.padded[k - 1 : k - 1 + rows]
-        self.parts, self.dW = empty(rows, k * C * k, outputs), empty(k * C * k, outputs)
+        step = self.copies.strides[0]
+        columns = as_strided(self.copies, (rows, k * C * k, run), (step, 4 * run, 4))
+        self.W, self.parts = empty(outputs, k, C, k), empty(rows, k * C * k, outputs)
+        self.dW = empty(k * C * k, outputs)
 
-        row = self.padded.strides[0]
-        self.cotangents = as_strided(self.padded, (H, k * outputs, run), (row, 4 * run, 4))
+        self.y = empty(rows // 2, outputs, half, N)
+        self.zeros, self.ones = np.zeros((half, N), np.float32), np.ones(half * N, np.float32)
+        self.live, self.sums = np.empty(self.y.shape, bool), empty(rows // 2, outputs)
+        # The cotangent before pooling has k - 1 rows of zeros above and below, for `x_gradient`.
+        self.padded = np.zeros((rows + 2 * (k - 1), outputs, run), np.float32)
+        g = self.padded[k - 1 : k - 1 + rows]
+
+        self.z, self.pairs = empty(block, outputs, run), empty(block, outputs, half, N)
+        self.left, self.right = np.moveaxis(self.z.reshape(block, outputs, 2, half, N), 2, 0)
+        self.upper, self.lower = np.moveaxis(self.pairs.reshape(-1, 2, outputs, half, N), 1, 0)
+        is_left, is_upper = np.empty((rows, *self.y.shape[1:]), bool), np.empty(self.y.shape, bool)
+        self.blocks = []
+        for start in range(0, rows, block):
+            these, pooled = slice(start, start + block), slice(start // 2, (start + block) // 2)
+            dleft, dright = np.moveaxis(g[these].reshape(block, outputs, 2, half, N), 2, 0)
+            self.blocks.append(
+                (columns[these], is_left[these], is_upper[pooled], self.y[pooled], pooled,
+                 g[these].mT, dleft, dright, self.parts[these])
+            )  # fmt: skip
+
+        step = self.padded.strides[0]
+        self.cotangents = as_strided(self.padded, (H, k * outputs, run), (step, 4 * run, 4))
         self.flipped, self.dcopies = empty(C, k, k, outputs), empty(H, C * k, run)
         self.dx = empty(H, C, W, N)
 
-    def forward(self, W: Floats) -> None:
+    def forward(self, W: Floats, b: Floats) -> Floats:
         np.copyto(self.copies, self.shifts)
         np.copyto(self.W, W.transpose(0, 2, 1, 3))
-        np.matmul(self.W.reshape(len(W), -1), self.columns, out=self.z)
+        W = self.W.reshape(len(W), -1)
+        left, right, upper, lower = self.left, self.right, self.upper, self.lower
+        for columns, is_left, is_upper, y, *_ in self.blocks:
+            np.matmul(W, columns, out=self.z)
+            np.greater_equal(left, right, is_left)
+            np.maximum(left, right, out=self.pairs)
+            np.greater_equal(upper, lower, is_upper)
+            np.maximum(upper, lower, out=y)
+        np.add(self.y, b[:, None, None], self.y)
+        return np.maximum(self.y, self.zeros, out=self.y)
 
-    def weight_gradient(self, dW: Floats) -> None:
-        # In this order twice as fast as cotangents times columns.
-        np.matmul(self.columns, self.g.mT, out=self.parts)
+    def backward(self, g: Floats, dW: Floats, db: Floats) -> None:
+        """From the cotangent `g` of the result, which is overwritten."""
+        np.greater(self.y, ZERO, self.live)
+        np.multiply(g, self.live, g)
+        g.reshape(*self.sums.shape, -1).dot(self.ones, self.sums)
+        np.add.reduce(self.sums, 0, None, db)
+        pairs, upper, lower = self.pairs, self.upper, self.lower
+        for columns, is_left, is_upper, _, pooled, dzT, dleft, dright, part in self.blocks:
+            np.multiply(g[pooled], is_upper, upper)
+            np.subtract(g[pooled], upper, lower)
+            np.multiply(pairs, is_left, dleft)
+            np.subtract(pairs, dleft, dright)
+            np.matmul(columns, dzT, out=part)  # in the other order it takes twice as long
         np.add.reduce(self.parts, 0, None, self.dW)
         outputs, C, k, _ = dW.shape
         np.copyto(dW, self.dW.T.reshape(outputs, k, C, k).transpose(0, 2, 1, 3))
@@ -72,53 +109,15 @@ class Convolution:
         np.copyto(self.flipped, W[:, :, ::-1].transpose(1, 3, 2, 0))
         np.matmul(self.flipped.reshape(C * k, k * outputs), self.cotangents, out=self.dcopies)
         H, _, width, N = self.x.shape
-        half = self.shape[3]
-        d = self.dcopies.reshape(H, C, k, 2, half, N)
+        d = self.dcopies.reshape(H, C, k, 2, self.half, N)
         dx = self.dx.reshape(H, C, width // 2, 2, N)
         self.dx.fill(0)
         for column in range(k):
             for odd in (0, 1):
                 start, parity = divmod(column + odd, 2)
-                place = dx[:, :, start : start + half, parity]
+                place = dx[:, :, start : start + self.half, parity]
                 np.add(place, d[:, :, column, odd], place)
         return self.dx
-
-
-class Pooling:
-    """2x2 maxima, first along the row and then of the two rows, plus bias, then ReLU.
-
-    Of equal ones the first counts, in the order of reading.
-    """
-
-    def __init__(self, convolution: Convolution) -> None:
-        rows, outputs, _, half, N = shape = convolution.shape
-        self.left, self.right = np.moveaxis(convolution.z.reshape(shape), 2, 0)
-        self.dleft, self.dright = np.moveaxis(convolution.g.reshape(shape), 2, 0)
-        self.pairs = empty(rows, outputs, half, N)
-        self.upper, self.lower = np.moveaxis(self.pairs.reshape(-1, 2, outputs, half, N), 1, 0)
-        self.y = empty(rows // 2, outputs, half, N)
-        self.zeros, self.ones = np.zeros((half, N), np.float32), np.ones(half * N, np.float32)
-        self.is_left, self.is_upper = np.empty(self.pairs.shape, bool), np.empty(self.y.shape, bool)
-        self.live, self.sums = np.empty(self.y.shape, bool), empty(rows // 2, outputs)
-
-    def forward(self, b: Floats) -> Floats:
-        np.maximum(self.left, self.right, out=self.pairs)
-        np.maximum(self.upper, self.lower, out=self.y)
-        np.add(self.y, b[:, None, None], self.y)
-        return np.maximum(self.y, self.zeros, out=self.y)
-
-    def backward(self, g: Floats, db: Floats) -> None:
-        """Overwrites `g`, the cotangent of `y`, and `pairs`."""
-        np.greater(self.y, ZERO, self.live)
-        np.multiply(g, self.live, g)
-        g.reshape(*self.sums.shape, -1).dot(self.ones, self.sums)
-        np.add.reduce(self.sums, 0, None, db)
-        np.greater_equal(self.upper, self.lower, self.is_upper)
-        np.greater_equal(self.left, self.right, self.is_left)
-        np.multiply(g, self.is_upper, self.upper)
-        np.subtract(g, self.upper, self.lower)
-        np.multiply(self.pairs, self.is_left, self.dleft)
-        np.subtract(self.pairs, self.dleft, self.dright)
 
 
 class LeNet(Contender):
@@ -128,11 +127,9 @@ class LeNet(Contender):
         self.optimizer = optimizer(flat, workload.optimizer)
         N = len(workload.batches[0][0])
         self.padded = np.zeros((32, 1, 32, N), np.float32)
-        self.first = Convolution(self.padded, 6, 5)
-        self.first_pooling = Pooling(self.first)
-        self.second = Convolution(self.first_pooling.y, 16, 5)
-        self.second_pooling = Pooling(self.second)
-        self.dh = np.empty_like(self.second_pooling.y)
+        self.first = Convolution(self.padded, 6, 5, block=4)
+        self.second = Convolution(self.first.y, 16, 5, block=2)
+        self.dh = np.empty_like(self.second.y)
 
         sizes = [W.shape for W in workload.initial[4::2]]
         buffers = [with_ones(inputs, N) for inputs, _ in sizes]
@@ -148,10 +145,8 @@ class LeNet(Contender):
     def step(self, x: Floats, t: NDArray[Any]) -> np.float32:
         (W1, b1, W2, b2), (dW1, db1, dW2, db2) = self.flat.p[:4], self.flat.g[:4]
         np.copyto(self.padded[2:30, :, 2:30], x.transpose(2, 1, 3, 0))
-        self.first.forward(W1)
-        self.first_pooling.forward(b1)
-        self.second.forward(W2)
-        np.copyto(self.flattened, self.second_pooling.forward(b2).transpose(1, 0, 2, 3))
+        self.first.forward(W1, b1)
+        np.copyto(self.flattened, self.second.forward(W2, b2).transpose(1, 0, 2, 3))
         for layer, relu in zip(self.dense[:-1], self.relus, strict=True):
             layer.forward(x)
             relu.forward()
@@ -164,9 +159,7 @@ class LeNet(Contender):
         g = self.dense[0].backward(g, x).reshape(self.flattened.shape)
 
         np.copyto(self.dh, g.transpose(1, 0, 2, 3))
-        self.second_pooling.backward(self.dh, db2)
-        self.second.weight_gradient(dW2)
-        self.first_pooling.backward(self.second.x_gradient(W2), db1)
-        self.first.weight_gradient(dW1)
+        self.second.backward(self.dh, dW2, db2)
+        self.first.backward(self.second.x_gradient(W2), dW1, db1)
         self.optimizer.step()
         return loss
