@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from itertools import pairwise
-from math import inf, isfinite, sqrt
+from math import inf, sqrt
 from operator import is_
 from types import NoneType
 from typing import Any, ClassVar, Final, NamedTuple

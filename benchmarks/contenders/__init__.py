@@ -14,6 +14,7 @@ class Contender(ABC):
     """Built from a workload, trains on it its own way, from copies of its initial weights."""
 
     weights: list[Floats]
+    whole_rounds = False  # whether `round` compiles for as many steps as it is given
 
     def batch(self, x: Floats, t: NDArray[np.generic]) -> tuple[Any, Any]:
         """Inputs and targets as the contender's own arrays (not timed)."""
@@ -22,6 +23,16 @@ class Contender(ABC):
     @abstractmethod
     def step(self, x: Any, t: Any) -> SupportsFloat:
         """Forward, backward and the optimizer's update; returns the loss before the update."""
+
+    def gather(self, batches: list[tuple[Any, Any]]) -> Any:
+        """A round's batches, from `batch`, in the form that `round` takes (not timed)."""
+        return batches
+
+    def round(self, batches: Any) -> SupportsFloat:
+        """A step on each of the batches, all of it done on return; returns the last loss."""
+        for x, t in batches:
+            loss = self.step(x, t)
+        return loss
 
     def parameters(self) -> list[Floats]:
         """The weights as they are now, in the workload's order and shapes."""
@@ -33,9 +44,14 @@ CONTENDERS = {
     "numpy": ("numpy_plain", "numpy"),
     "numpy-tuned": ("numpy_tuned", "numpy"),
     "tinygrad_np": ("tinygrad_eager", "tinygrad_np"),
+    "tinygrad-compiled": ("tinygrad_compiled", "tinygrad_np"),
     "pytorch": ("torch_eager", "torch"),
+    "torch-compile": ("torch_compile", "torch"),
+    "jax-jit": ("jax_jit", "jax"),
+    "jax-scan": ("jax_scan", "jax"),
     "mygrad": ("mygrad_eager", "mygrad"),
     "autograd": ("autograd_eager", "autograd"),
+    "sklearn": ("sklearn_mlp", "sklearn"),
 }
 
 

@@ -23,12 +23,16 @@ class Trained(Contender):
             else nn.SGD(model.parameters(), lr=s.lr, momentum=s.momentum)
         )
 
-    def step(self, x: Floats, t: Any) -> float:
+    def train(self, x: Floats, t: Any) -> tg.Tensor:
+        """A training step as a user writes it."""
         self.optimizer.zero_grad()
         loss = self.loss(self.model(x), t)
         loss.backward()
         self.optimizer.step()
-        return float(loss.item())
+        return loss
+
+    def step(self, x: Floats, t: Any) -> float:
+        return float(self.train(x, t).item())
 
     def parameters(self) -> list[Floats]:
         return [p.data for p in self.model.parameters()]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from .lowering import Guard, Host, Lowered, Store
+from .lowering import Guard, Lowered, Store
 from .traced import ELEMENTWISE, FIXED, TEMPORARY, VIEW, WRITES, Call, Storage, Traced, found
 
 END = 1 << 60

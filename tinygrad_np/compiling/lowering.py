@@ -594,7 +594,7 @@ class Lowering:
     def _result(self, leaf: Any) -> Result:
         if isinstance(leaf, Tensor):
             value = self.value(leaf.node)
-            computed = isinstance(value, Traced) and not leaf.node.primitive is None
+            computed = isinstance(value, Traced) and leaf.node.primitive is not None
             own = leaf.node in self.values and value.storage.kind not in (FIXED,)
             return Result("tensor", value) if computed or own else Result("constant", leaf)
         if isinstance(leaf, ndarray):

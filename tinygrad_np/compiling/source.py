@@ -18,8 +18,8 @@ import numpy as np
 from ..core import Kept, Node, Tensor, new_tensor, tick
 from ..derivation.layout import identifier
 from .buffers import Plan
-from .lowering import Guard, Host, Lowered, Store
-from .traced import ELEMENTWISE, FIXED, FRESH, GIVEN, INTO, VIEW, WRITES, Call, Traced
+from .lowering import Guard, Host, Store
+from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
 
 MISS = object()  # what a function returns that does not fit its arguments
 RESERVED = frozenset({*keyword.kwlist, *dir(__builtins__), "np", "self"})
