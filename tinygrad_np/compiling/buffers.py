@@ -22,10 +22,8 @@ END = 1 << 60
 def touched(line: Any) -> Iterable[Traced]:
     """The stand-ins that a line reads or writes."""
     if isinstance(line, Call):
-        yield from line.operands()
-        yield from line.results()
-    elif isinstance(line, Guard | Store):
-        yield from found(line.value)
+        return line.touches
+    return found(line.value) if isinstance(line, Guard | Store) else ()
 
 
 def needed(lowered: Lowered) -> list[Any]:
@@ -48,7 +46,7 @@ def _at_the_end(lowered: Lowered) -> Iterable[Traced]:
 
 
 def _is_needed(call: Call, live: set[Storage]) -> bool:
-    changed = list(found(call.args[0])) if call.kind == WRITES else list(call.results())
+    changed = found(call.args[0]) if call.kind == WRITES else found(call.result)
     return any(
         one.storage in live or (one.storage.kind == FIXED and call.kind != VIEW) for one in changed
     )
@@ -72,9 +70,10 @@ class Plan:
         self._find_homes()
         self.first, self.last = self._lifetimes()
         self.blocks: list[Any] = []
-        self.free: list[Any] = []
+        self.free: dict[int, list[Any]] = {}
         self._place()
         self.placed: dict[Traced, Any] = {}
+        self.shared: dict[Any, Any] = {}
         for line in self.lines:
             for one in touched(line):
                 self.array(one)
@@ -149,7 +148,7 @@ class Plan:
             for storage in {one.storage for one in touched(line)}:
                 lent = storage.memory is not None and storage.home is None and not storage.ones
                 if self.last[storage] == i and lent:
-                    self.free.append(storage.memory)
+                    self.free.setdefault(storage.memory.nbytes, []).append(storage.memory)
 
     def _starts(self, storage: Storage, i: int) -> bool:
         return storage.kind == TEMPORARY and storage.memory is None and self.first[storage] == i
@@ -158,13 +157,13 @@ class Plan:
         """The memory of an argument of an elementwise call that is read here for the last time."""
         if line.kind != ELEMENTWISE or line.result is not value or not value.covers():
             return None
-        for one in line.operands():
+        for one in line.reads:
             storage = one.storage
             if storage.kind != TEMPORARY or self.last[storage] != i:
                 continue
             if storage.home is not None or storage.ones:
                 continue
-            same = [other for other in line.operands() if other.storage is storage]
+            same = [other for other in line.reads if other.storage is storage]
             if all(
                 other.covers() and other.strides == value.strides and other.shape == value.shape
                 and other.itemsize == value.itemsize
@@ -176,11 +175,10 @@ class Plan:
 
     def _take(self, storage: Storage) -> Any:
         """Free memory that fits, or more of it."""
-        fitting = [one for one in self.free if storage.nbytes <= one.nbytes <= 2 * storage.nbytes]
+        need = storage.nbytes
+        fitting = [size for size, there in self.free.items() if there and need <= size <= 2 * need]
         if fitting:
-            chosen = min(reversed(fitting), key=lambda one: one.nbytes)
-            self.free = [one for one in self.free if one is not chosen]
-            return chosen
+            return self.free[min(fitting)].pop()
         block = aligned(storage.nbytes)
         self.blocks.append(block)
         return block
@@ -203,9 +201,14 @@ class Plan:
         if storage.kind == FIXED:
             self.placed[value] = value.example
         elif storage.kind == TEMPORARY and value.covers():
-            self.placed[value] = np.ndarray(
-                value.shape, value.dtype, storage.memory, 0, value.strides
-            )
+            # One object for all that have the same place: thousands would push each other out of
+            # the cache.
+            key = (storage.memory.ctypes.data, value.shape, value.dtype.str, value.strides)
+            if key not in self.shared:
+                self.shared[key] = np.ndarray(
+                    value.shape, value.dtype, storage.memory, 0, value.strides
+                )
+            self.placed[value] = self.shared[key]
         return self.placed.get(value)
 
     def _bind_view(self, call: Call) -> None:

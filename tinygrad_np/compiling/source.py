@@ -10,7 +10,9 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from math import isfinite
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -77,10 +79,15 @@ class Source:
         head = "".join(f"# {line}\n" for line in self._memory())
         return f"{head}def {self.name}({', '.join(self.arguments)}):\n{body}\n"
 
+    @cached_property
+    def code(self) -> CodeType:
+        return compile(self.text, f"<compiled {self.name}>", "exec")
+
     def function(self, names: dict[str, Any]) -> Callable[..., Any]:
-        names = dict(names)
-        exec(compile(self.text, f"<compiled {self.name}>", "exec"), names)
-        made: Callable[..., Any] = names[self.name]
+        """The function, whose names stand for these objects."""
+        space = dict(names)
+        exec(self.code, space)
+        made: Callable[..., Any] = space[self.name]
         return made
 
     # -- names -------------------------------------------------------------------------------------
@@ -111,8 +118,11 @@ class Source:
                 self.tokens[value] = self._fresh_name(value.label or "a")
             elif array.ndim == 0 and not array.flags.writeable:
                 self.tokens[value] = self._object(array, _number_name(array))
-            else:
+            elif value.storage.kind == FIXED:
                 self.tokens[value] = self._object(array, value.label or self._leaf_name(value))
+            else:
+                name = self.tokens[value] = self._fresh_name(value.label or "v")
+                self.names[name] = array
         return self.tokens[value]
 
     def _leaf_name(self, value: Traced) -> str:

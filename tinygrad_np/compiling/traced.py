@@ -57,7 +57,7 @@ class Storage:
 class Call:
     """One NumPy call: ``result = function(*args, **options)``."""
 
-    __slots__ = ("args", "function", "kind", "note", "options", "out", "result")
+    __slots__ = ("args", "function", "kind", "note", "options", "out", "reads", "result", "touches")
 
     def __init__(
         self,
@@ -76,26 +76,19 @@ class Call:
         self.kind = kind
         self.note = note
         self.out = out
-
-    def operands(self) -> Iterator[Traced]:
-        """The stand-ins among the arguments."""
-        yield from found(self.args)
-        yield from found(self.options)
-
-    def results(self) -> Iterator[Traced]:
-        yield from found(self.result)
+        self.reads = found(args) + found(options)  # the stand-ins among the arguments
+        self.touches = self.reads + found(result)
 
 
-def found(tree: Any) -> Iterator[Traced]:
-    """The stand-ins in a nest of tuples, lists, dicts and slices."""
+def found(tree: Any) -> tuple[Traced, ...]:
+    """The stand-ins in a nest of tuples, lists and dicts."""
     if isinstance(tree, Traced):
-        yield tree
-    elif type(tree) in (tuple, list):
-        for part in tree:
-            yield from found(part)
-    elif type(tree) is dict:
-        for part in tree.values():
-            yield from found(part)
+        return (tree,)
+    if type(tree) is dict:
+        tree = tuple(tree.values())
+    if type(tree) in (tuple, list):
+        return tuple([one for part in tree for one in found(part)])
+    return ()
 
 
 def examples(tree: Any) -> Any:
@@ -167,14 +160,13 @@ class Tape:
         if known is not None and all(storage.writes == count for storage, count in known[1]):
             return known[0]
         if example is None:
-            with np.errstate(all="ignore"):
-                example = function(*examples(args), **examples(options))
+            example = function(*examples(args), **examples(options))
         result = self._results(example, args, kind)
         self.calls.append(Call(function, args, options, result, kind, self.note))
         if (
             kind != MAKES or type(function) is not FunctionType
         ):  # a function of ours may draw numbers
-            involved = {one.storage for one in (*found(args), *found(options), *found(result))}
+            involved = {one.storage for one in self.calls[-1].touches}
             self.known[key] = (result, [(one, one.writes) for one in involved])
             self.order.append((len(self.calls), key))
         return result
@@ -200,8 +192,7 @@ class Tape:
         """Write down a call that changes its first argument."""
         args[0].storage.writes += 1
         if args[0].storage.kind in (TEMPORARY, FRESH):  # what stays is the user's
-            with np.errstate(all="ignore"):
-                function(*examples(args), **examples(options))
+            function(*examples(args), **examples(options))
         self.calls.append(Call(function, args, options, None, WRITES, self.note))
 
     def into(
@@ -210,8 +201,7 @@ class Tape:
         """Write down a call whose result goes into ``out``."""
         out.storage.writes += 1
         if out.storage.kind in (TEMPORARY, FRESH):
-            with np.errstate(all="ignore"):
-                out.example[...] = function(*examples(args), **examples(options))
+            out.example[...] = function(*examples(args), **examples(options))
         self.calls.append(Call(function, args, options, out, kind, self.note, out))
         return out
 
@@ -549,8 +539,7 @@ def _target(tape: Tape, out: Any) -> Traced:
 
 
 def _check_fits(function: Any, inputs: Any, options: Any, target: Traced) -> None:
-    with np.errstate(all="ignore"):
-        made = function(*examples(inputs), **{k: v for k, v in options.items() if k != "casting"})
+    made = function(*examples(inputs), **{k: v for k, v in options.items() if k != "casting"})
     if np.shape(made) != target.shape or not np.can_cast(made.dtype, target.dtype, "same_kind"):
         raise UntraceableError("an out= of another shape or kind")
 
