@@ -15,7 +15,7 @@ from ..core import Node, Primitive
 from ..ops.activation import relu
 from ..ops.linalg import linear_2d
 from ..ops.loss import cross_entropy_of_labels
-from .traced import FIXED, INTO_COLUMNS, TEMPORARY, Traced, UntraceableError
+from .traced import FIXED, GIVEN, INTO_COLUMNS, TEMPORARY, Traced, UntraceableError
 
 if TYPE_CHECKING:
     from .lowering import Lowering
@@ -87,8 +87,8 @@ def _with_ones(x: Traced) -> Traced:
     """x with a column of ones, column by column in memory that keeps the ones."""
     storage = x.storage
     if not (storage.kind == TEMPORARY and x.covers() and x.flags.f_contiguous and x.ndim == 2):
-        if x.size > COPIED or x.shape[1] > 64:
-            raise UntraceableError("a large input is not copied")
+        if x.storage.kind != GIVEN or x.size > COPIED or x.shape[1] > 64:
+            raise UntraceableError("only a small argument of the step is worth a copy")
         copied = x.tape.temporary(np.empty_like(x.example, order="F"))
         x.tape.write(np.copyto, copied, x)
         x, storage = copied, copied.storage

@@ -107,6 +107,15 @@ def examples(tree: Any) -> Any:
 NARROW: Final = 16
 
 
+def _follows_columns(example: Any, args: Sequence[Any]) -> bool:
+    """Whether an elementwise result has the shape of an argument of ours that lies by columns."""
+    return example.ndim == 2 and any(
+        isinstance(one, Traced) and one.storage.kind == TEMPORARY and one.shape == example.shape
+        and one.flags.f_contiguous and not one.flags.c_contiguous
+        for one in args
+    )  # fmt: skip
+
+
 def is_tall(shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 and 1 < shape[1] <= NARROW and shape[0] >= 4 * shape[1]
 
@@ -180,7 +189,8 @@ class Tape:
             return Traced(self, example, args[0].storage)
         if not isinstance(example, ndarray) or example.ndim == 0 or kind == MAKES:
             return Traced(self, np.asarray(example), Storage(FRESH, example.nbytes))
-        if (is_tall(example.shape) and kind != INTO_ROWS) or kind == INTO_COLUMNS:
+        columns = kind == INTO_COLUMNS or (is_tall(example.shape) and kind != INTO_ROWS)
+        if columns or (kind == ELEMENTWISE and _follows_columns(example, args)):
             example = np.asfortranarray(example)
         return self.temporary(example)
 

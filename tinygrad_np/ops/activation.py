@@ -82,7 +82,7 @@ def sigmoid(x):
     if x.dtype.kind != "f":
         return 1 / (1 + np.exp(-x.astype(np.result_type(x, np.float32))))
     y = np.minimum(np.negative(x), _largest_exponent(x.dtype))
-    if type(y) is not np.ndarray:  # of a 0-d array NumPy makes a number
+    if isinstance(y, np.generic):  # of a 0-d array NumPy makes a number
         return 1 / (1 + np.exp(y))
     np.exp(y, out=y)
     y += ONE[y.dtype]
