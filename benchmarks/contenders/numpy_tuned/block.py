@@ -91,44 +91,52 @@ class Halving:
 
 
 class Attention:
-    """Of joined queries, keys and values (M, 3 d); `y` (M, d) is the heads' joined output."""
+    """Of joined queries, keys and values (M, 3 d); `y` (M, d) is the heads' joined output.
+
+    A few samples at a time, whose scores stay in the cache.
+    """
+
+    piece = 4
 
     def __init__(self, N: int, T: int, d: int, heads: int) -> None:
-        k = d // heads
+        k, piece = d // heads, min(self.piece, N)
 
         def split(joined: Floats) -> Any:
             return joined.reshape(N, T, heads, k).transpose(0, 2, 1, 3)
 
         self.joined, self.djoined = empty(2, N * T, 3 * d)
-        self.q, self.k, self.v = (split(part) for part in np.split(self.joined, 3, axis=1))
-        self.dq, self.dk, self.dv = (split(part) for part in np.split(self.djoined, 3, axis=1))
         self.y, self.dy, self.work = empty(3, N * T, d)
-        self.heads, self.dheads = split(self.y), split(self.dy)
-        self.p, self.dp = empty(2, N, heads, T, T)  # (keys, queries)
-        self.over_keys = Halving(self.p)
         self.products, self.ones = self.work.reshape(-1, k), np.ones(k, np.float32)
         self.sums = empty(N * T * heads)
-        self.sums_by_head = self.sums.reshape(N, T, heads).transpose(0, 2, 1)[:, :, None]
+        sums = self.sums.reshape(N, T, heads).transpose(0, 2, 1)[:, :, None]
+        whole = [*map(split, np.split(self.joined, 3, axis=1)), split(self.y), split(self.dy),
+                 *map(split, np.split(self.djoined, 3, axis=1)), empty(N, heads, T, T), sums]  # fmt: skip
+        ends = range(piece, N, piece)
+        self.pieces = list(zip(*(np.split(array, ends) for array in whole), strict=True))
+        self.scores = empty(piece, heads, T, T)  # (keys, queries)
+        self.over_keys = Halving(self.scores)
 
     def forward(self) -> Floats:
-        p = np.matmul(self.k, self.q.mT, out=self.p)
-        np.subtract(p, self.over_keys(np.maximum), p)
-        np.exp(p, p)
-        total = self.over_keys(np.add)
-        np.multiply(p, np.divide(ONE, total, total), p)
-        np.matmul(p.mT, self.v, out=self.heads)
+        for q, k, v, y, _, _, _, _, p, _ in self.pieces:
+            s = np.matmul(k, q.mT, out=self.scores)
+            np.subtract(s, self.over_keys(np.maximum), s)
+            np.exp(s, s)
+            total = self.over_keys(np.add)
+            np.multiply(s, np.divide(ONE, total, total), p)
+            np.matmul(p.mT, v, out=y)
         return self.y
 
     def backward(self) -> Floats:
         """From `dy` that of the joined inputs."""
         np.multiply(self.dy, self.y, self.work)  # its sum over a head is that of p * dp over keys
         self.products.dot(self.ones, self.sums)
-        np.matmul(self.p, self.dheads, out=self.dv)
-        d = np.matmul(self.v, self.dheads.mT, out=self.dp)
-        np.subtract(d, self.sums_by_head, d)
-        np.multiply(d, self.p, d)
-        np.matmul(d.mT, self.k, out=self.dq)
-        np.matmul(d, self.q, out=self.dk)
+        for q, k, v, _, dy, dq, dk, dv, p, sums in self.pieces:
+            np.matmul(p, dy, out=dv)
+            d = np.matmul(v, dy.mT, out=self.scores)
+            np.subtract(d, sums, d)
+            np.multiply(d, p, d)
+            np.matmul(d.mT, k, out=dq)
+            np.matmul(d, q, out=dk)
         return self.djoined
 
 

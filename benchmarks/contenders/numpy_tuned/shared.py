@@ -175,19 +175,23 @@ class Dense:
     """``z = Wb.T @ [h; 1]`` of feature-major ``h (in, N)``: the bias is a row of the product.
 
     `below` is a buffer of `with_ones`, or None for a first layer, whose inputs are then copied to
-    one; `z` is where the result goes.
+    one, as rows unless these are very short; `z` is where the result goes.
     """
 
     def __init__(self, Wb: Floats, dWb: Floats, z: Floats, below: Floats | None = None) -> None:
         self.first = below is None
-        self.h = with_ones(len(Wb) - 1, z.shape[1]) if below is None else below
+        inputs, rows = len(Wb) - 1, z.shape[1]
+        if below is None:
+            as_rows = np.ones((rows, inputs + 1), np.float32).T
+            below = as_rows if inputs > 16 else with_ones(inputs, rows)
+        self.h = below
         self.z, self.WbT, self.W, self.dWb = z, Wb.T, Wb[:-1], dWb
         self.input = self.h[:-1]
         self.g = np.empty_like(self.input)
 
     def forward(self, x: Floats) -> None:
         if self.first:
-            np.copyto(self.input, x.T)
+            self.input[...] = x.T
         self.WbT.dot(self.h, self.z)
 
     def backward(self, g: Floats, x: Floats) -> Floats:
