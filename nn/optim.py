@@ -198,6 +198,7 @@ class Optimizer:
     """Whether weight decay shrinks the parameter instead of adding to the gradient."""
     steady: ClassVar[bool] = False
     """Whether `coefficients` depends on the options alone, and not on the step."""
+    _steady: ClassVar[object] = None  # what the blocks compare their options with
     numbers: ClassVar[dict[str, float]] = {"t": 0}
     """The numbers of a parameter's state, as they start."""
     update: ClassVar[Callable[..., None]]
@@ -1320,7 +1321,7 @@ def clip_norm(params: Iterable[Tensor], limit: float) -> Tensor:
     _check_limit("clip_norm", limit)
     found = [(p, Tensor(p.grad)) for p in params if p.grad is not None]
     with no_grad():
-        norm = np.sqrt(sum([np.vdot(g, g) for _, g in found], Tensor(0.0, dtype=np.float32)))
+        norm: Any = np.sqrt(sum([np.vdot(g, g) for _, g in found], Tensor(0.0, dtype=np.float32)))
         if not norm < inf:
             raise NonFiniteError(
                 message("clip_norm", "gradients with a finite norm", f"{norm.item()}")
@@ -1328,7 +1329,7 @@ def clip_norm(params: Iterable[Tensor], limit: float) -> Tensor:
         factor = limit / np.maximum(norm, limit)  # 1, to the bit, where nothing is to be clipped
         for p, g in found:
             p.grad = g * astype(factor, g.dtype)
-    return norm
+    return norm  # type: ignore[no-any-return]
 
 
 def clip_value(params: Iterable[Tensor], limit: float) -> None:

@@ -1,4 +1,4 @@
-"""When the compiled function must not run, what it must not touch, and what it says when it does not exist."""
+"""When the compiled function must not run, what it must not touch, and why there may be none."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ def x_of(k: int, n: int = 3) -> Any:
 def runs_as_it_is(step: Any, *calls: Any) -> str:
     """Call until the step is refused; the reason."""
     compiled = tg.compile(step)
-    with pytest.warns(UserWarning, match="runs as it is"):
+
+    def call() -> None:
         for args in calls:
             compiled(*args)
+
+    with pytest.warns(UserWarning, match="runs as it is"):
+        call()
     assert compiled.reason is not None
     return str(compiled.reason)
 
@@ -226,7 +230,7 @@ def test_numbers_around_the_step_count_as_arguments() -> None:
         return (x * w).sum() * rate
 
     compiled = tg.compile(step)
-    for rate in (1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 1.0):
+    for rate in (1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 1.0):  # noqa: B007  # the step reads it
         assert compiled(x_of(1)).item() == step(x_of(1)).item()
 
 
@@ -373,7 +377,7 @@ def test_labels_are_checked_as_before() -> None:
     for _ in range(4):
         step(x, np.array([0, 1, 2, 3, 0, 1]))
     for bad in (4, -1):
-        with pytest.raises(tg.TensorError, match="0 ... 3|0 to 3|classes"):
+        with pytest.raises(tg.TensorError, match="classes"):
             step(x, np.array([0, 1, 2, 3, 0, bad]))
 
 

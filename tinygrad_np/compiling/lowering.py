@@ -18,7 +18,7 @@ from numpy.lib.array_utils import byte_bounds
 from ..backward import added_rows, reach
 from ..core import Node, Primitive, Tensor, parameter_names
 from ..derivation.layout import identifier
-from ..tree import rebuild
+from ..tree import leaves, rebuild
 from .log import (
     ArrayCode,
     Assignment,
@@ -240,9 +240,9 @@ class Lowering:
         ):
             return value
         offset = byte_bounds(array)[0] - byte_bounds(base)[0]
-        if array.nbytes == base.nbytes and array.flags.c_contiguous and base.flags.c_contiguous:
-            if array.dtype == base.dtype:
-                return value.reshape(array.shape)  # type: ignore[no-any-return]
+        rows = array.flags.c_contiguous and base.flags.c_contiguous
+        if rows and array.size == base.size and array.dtype == base.dtype:
+            return value.reshape(array.shape)  # type: ignore[no-any-return]
         return self.tape.call(  # type: ignore[no-any-return]
             part_of, (value, offset, array.shape, array.strides, array.dtype.str), {}, VIEW
         )
@@ -325,9 +325,9 @@ class Lowering:
             self.tape.take_back(mark)
             return None
         y, *rest = made if primitive.residuals else (made,)
-        if isinstance(y, Traced) and y.shape == node.value.shape and y.dtype == node.value.dtype:
-            if all(isinstance(one, Traced) for one in rest):
-                return y, dict(zip(primitive.residuals, rest))
+        all_traced = all(isinstance(one, Traced) for one in (y, *rest))
+        if all_traced and (y.shape, y.dtype) == (node.value.shape, node.value.dtype):
+            return y, dict(zip(primitive.residuals, rest))
         self.tape.take_back(mark)
         return None
 
@@ -478,8 +478,8 @@ class Lowering:
                 )
             if leaf not in self.gradients:
                 self.clean[leaf] = None
-            self.gradients[leaf] = self._kept(leaf, g)
-            self._know(after, self.gradients[leaf])
+            kept = self.gradients[leaf] = self._kept(leaf, g)
+            self._know(after, kept)
 
     def _kept(self, leaf: Node, g: Any) -> Traced:
         """A cotangent as an array of the leaf's dtype, in memory of its own."""
@@ -503,9 +503,8 @@ class Lowering:
             self.gradients[event.leaf] = None
             return
         if isinstance(event.value, Tensor):
-            value = self.value(event.value.node)
-            self.gradients[event.leaf] = self._kept(event.leaf, value)
-            self._know(event.value.node.value, self.gradients[event.leaf])
+            kept = self.gradients[event.leaf] = self._kept(event.leaf, self.value(event.value.node))
+            self._know(event.value.node.value, kept)
             return
         known = self.arrays.get(id(event.value))
         if known is None:
@@ -575,10 +574,7 @@ class Lowering:
             ) from error
         finally:
             self.tape.writable = False
-        pairs: list[Any] = []
-        rebuild(event.result, lambda leaf: pairs.append([leaf, None]))
-        rebuild(made, lambda leaf, at=iter(pairs): next(at).__setitem__(1, leaf))
-        for array, value in pairs:
+        for array, value in zip(leaves(event.result), leaves(made), strict=True):
             if isinstance(value, Traced):
                 self.arrays[id(array)] = (array, value)
 
@@ -595,9 +591,8 @@ class Lowering:
     def _result(self, leaf: Any) -> Result:
         if isinstance(leaf, Tensor):
             value = self.value(leaf.node)
-            computed = isinstance(value, Traced) and leaf.node.primitive is not None
-            own = leaf.node in self.values and value.storage.kind not in (FIXED,)
-            return Result("tensor", value) if computed or own else Result("constant", leaf)
+            own = isinstance(value, Traced) and value.storage.kind != FIXED
+            return Result("tensor", value) if own else Result("constant", leaf)
         if isinstance(leaf, ndarray):
             known = self.arrays.get(id(leaf))
             if known is None and isinstance(leaf, Given):
@@ -609,8 +604,13 @@ class Lowering:
             raise UnreplayableError("the step returns an array that Python computed.")
         if isinstance(leaf, np.generic):
             for event in reversed(self.log.events):  # array[()] is a number without a past
-                known = isinstance(event, Node) and event.value.ndim == 0 and event in self.values
-                if known and event.value.dtype == leaf.dtype and event.value == leaf:
+                is_number = isinstance(event, Node) and event.value.ndim == 0
+                if (
+                    is_number
+                    and event in self.values
+                    and event.value.dtype == leaf.dtype
+                    and event.value == leaf
+                ):
                     return Result("scalar", self.value(event))
         for node, value in self.log.reads:
             if value is leaf and type(leaf) in (int, float):

@@ -44,7 +44,7 @@ def _relu(lowering: Lowering, node: Node, x: Traced) -> Any:
     return np.maximum(x, zeros), {}
 
 
-def _relu_back(lowering: Lowering, node: Node, g: Any, y: Traced) -> dict[str, Any]:
+def _relu_back(lowering: Lowering, node: Node, g: Any, y: Any) -> dict[str, Any]:
     """Where y > 0 instead of x > 0: so x, which nobody else reads, can be written over by y."""
     mask = np.sign(y) if y.dtype.kind == "f" and y.size < SMALL else y > 0
     return {"x": g * mask}

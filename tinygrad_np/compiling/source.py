@@ -54,6 +54,7 @@ class Source:
         }  # fmt: skip
         self.counts: Counter[str] = Counter()
         self.tokens: dict[Traced, str] = {}
+        self.turned: dict[Traced, str] = {}  # names of transposes
         self.objects: dict[int, tuple[Any, str]] = {}
         self.lines: list[str] = []
         self.name = name
@@ -236,9 +237,8 @@ class Source:
         texts += [
             f"{key}={self._text(value)}" for key, value in call.options.items() if key != "casting"
         ]
-        if "casting" in call.options and (function is np.copyto or isinstance(function, np.ufunc)):
-            if call.options["casting"] != "same_kind":
-                texts.append(f"casting={call.options['casting']!r}")
+        if call.options.get("casting", "same_kind") != "same_kind":
+            texts.append(f"casting={call.options['casting']!r}")
         if isinstance(function, np.ufunc):
             if out is not None:
                 # NumPy 2.4 takes a detour for the last argument of maximum and minimum.
@@ -279,10 +279,9 @@ class Source:
         array = self.plan.array(value)
         if array is None:
             return f"{self._token(value)}.T"
-        key = (id(array), "T")
-        if key not in self.objects:
-            self.objects[key] = (array.T, self._object(array.T, f"{self._token(value)}_T"))  # type: ignore[index]
-        return self.objects[key][1]  # type: ignore[index]
+        if value not in self.turned:
+            self.turned[value] = self._object(array.T, f"{self._token(value)}_T")
+        return self.turned[value]
 
     def _index(self, index: Any) -> str:
         def part(one: Any) -> str:
@@ -325,14 +324,14 @@ class Source:
                     else repr(result.value)
                 )
                 continue
-            value = self._token(result.value)
+            token = self._token(result.value)
             alone = result.value.storage.kind == FRESH
             if result.kind == "number":
-                texts.append(f"{value}.item()")
+                texts.append(f"{token}.item()")
             elif result.kind == "scalar":
-                texts.append(f"{value}[()]")
+                texts.append(f"{token}[()]")
             else:
-                own = value if alone else f"{value}.copy()"
+                own = token if alone else f"{token}.copy()"
                 texts.append(f"tensor({own})" if result.kind == "tensor" else f"asarray({own})")
         self.lines += ["", f"return {', '.join(texts)}{',' * (len(texts) == 1 and not self.bare)}"]
 

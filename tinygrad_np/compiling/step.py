@@ -166,7 +166,7 @@ class Compiled(Generic[P, R]):
             results = self._fast(*args)
             if results is not MISS:
                 return results  # type: ignore[no-any-return]
-        return self._slowly(args, options)
+        return self._slowly(args, options)  # type: ignore[no-any-return]
 
     @property
     def source(self) -> str:
@@ -227,7 +227,7 @@ class Compiled(Generic[P, R]):
         seen = [rebuild(one, log.argument) for one in args]
         named = {key: rebuild(one, log.argument) for key, one in options.items()}
         with log.recording():
-            return self.step(*seen, **named)  # type: ignore[arg-type]
+            return self.step(*seen, **named)
 
     def _carefully(self, entry: Entry, args: Any, options: Any, arrays: Sequence[Any]) -> Any:
         """Run the step as it is, and with its log rehearse a variant, or compile another one."""
@@ -451,10 +451,10 @@ def _unwrapped(result: Any) -> Any:
 
 def _finisher(result: Any) -> Callable[[Any], Any] | None:
     """From a tuple of results to the nest that the step returns; None where that is the tuple."""
-    nested = isinstance(result, tuple | list | dict)
-    if not nested or (type(result) is tuple and len(leaves(result)) == len(result) > 1):
-        if all(not isinstance(one, tuple | list | dict) for one in (result if nested else ())):
-            return None
+    if not isinstance(result, tuple | list | dict):
+        return None
+    if type(result) is tuple and all(not isinstance(one, tuple | list | dict) for one in result):
+        return None
     return lambda results: like(result, iter(results))
 
 
@@ -466,7 +466,7 @@ def _numbers_around(step: Callable[..., Any]) -> Callable[[], tuple[Any, ...]]:
     cells = [
         cell for cell in getattr(step, "__closure__", None) or () if _is_number(_content(cell))
     ]
-    space = step.__globals__  # type: ignore[attr-defined]
+    space = getattr(step, "__globals__", {})
     names = [name for name in code.co_names if _is_number(space.get(name))]
     if not cells and not names:
         return tuple

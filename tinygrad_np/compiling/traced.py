@@ -124,7 +124,7 @@ class Tape:
     """The calls in order, and the memory they speak of."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[Any] = []  # and what else has its place among them
         self.note = ""
         self.writable = False  # whether arrays that are no stand-ins may be written into
         self.roots: dict[int, Storage] = {}
@@ -187,8 +187,9 @@ class Tape:
             raise UntraceableError(f"a result of type {type(example).__name__}")
         if kind == VIEW:
             return Traced(self, example, args[0].storage)
-        if not isinstance(example, ndarray) or example.ndim == 0 or kind == MAKES:
+        if kind == MAKES or (kind != ELEMENTWISE and np.ndim(example) == 0):
             return Traced(self, np.asarray(example), Storage(FRESH, example.nbytes))
+        example = np.asarray(example)
         columns = kind == INTO_COLUMNS or (is_tall(example.shape) and kind != INTO_ROWS)
         if columns or (kind == ELEMENTWISE and _follows_columns(example, args)):
             example = np.asfortranarray(example)
@@ -310,9 +311,8 @@ class Traced:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         out = options.pop("out", None)
         tape = self.tape
-        if out is not None and (len(out) != 1 or options.keys() - {"casting"}):
-            if method != "reduce" or len(out) != 1:
-                raise UntraceableError(f"{ufunc.__name__} with these keywords")
+        if out is not None and len(out) != 1:
+            raise UntraceableError(f"{ufunc.__name__} with several outputs")
         if method == "at":
             tape.write(ufunc.at, _target(tape, inputs[0]), *inputs[1:])
             return None
@@ -423,7 +423,7 @@ class Traced:
     def squeeze(self, axis: Any = None) -> Any:
         return self.tape.call(np.squeeze, (self, axis), {}, VIEW)
 
-    def copy(self, order: str = "C") -> Any:
+    def copy(self, order: Any = "C") -> Any:
         fresh = self.tape.temporary(np.empty_like(self.example, order=order))
         self.tape.write(np.copyto, fresh, self)
         return fresh
@@ -525,7 +525,7 @@ def _is_dense(array: Any) -> bool:
 
 def _same_place(base: Traced, index: Any, value: Traced) -> bool:
     place = base.example[examples(index)]
-    return (
+    return bool(
         value.storage is base.storage
         and place.shape == value.shape
         and place.__array_interface__["data"] == value.example.__array_interface__["data"]

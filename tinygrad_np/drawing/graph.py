@@ -304,7 +304,7 @@ def _computed_again(targets: Sequence[Node], nodes: Sequence[Node]) -> dict[Node
         found = cotangents(targets)
     except GradientError:  # a leaf has been changed since: the numbers would be of another step
         return {}
-    kept = [(node, node.gradient()) for node in nodes if node.grad is not None]
+    kept = [(node, g) for node in nodes if (g := node.gradient()) is not None]
     same = [
         node in found and np.allclose(found[node], grad, rtol=1e-5, equal_nan=True)
         for node, grad in kept
