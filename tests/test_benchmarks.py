@@ -41,8 +41,6 @@ def tiny(name):
 def test_contenders_train_alike(workload, contender):
     if contender in PEERS:
         pytest.importorskip(CONTENDERS[contender][1])
-    if contender == "tinygrad-compiled" and not hasattr(tg, "compile"):
-        pytest.skip("tinygrad_np has no compile")
     results = harness.run(tiny(workload), [contender], rounds=1, steps=2)
     assert list(results) == ["numpy", contender]
     assert results[contender].difference < 1e-4  # a few steps: rounding has not grown yet

@@ -1,7 +1,7 @@
 """This project's compiled step: the very functions of `tinygrad_eager`, given to `tg.compile`."""
 
 import tinygrad_np as tg
-from benchmarks.contenders import SkippedError, tinygrad_eager
+from benchmarks.contenders import tinygrad_eager
 from benchmarks.workloads import Workload
 
 
@@ -9,8 +9,6 @@ class Compiled(tinygrad_eager.Trained):
     """Compiles the training step of the eager contender it is mixed into."""
 
     def __init__(self, workload: Workload) -> None:
-        if not hasattr(tg, "compile"):
-            raise SkippedError("tinygrad-compiled: skipped, tinygrad_np has no compile")
         super().__init__(workload)
         self.train = tg.compile(self.train)
 
