@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tinygrad_np as tg
 from benchmarks import harness
 from benchmarks.contenders import CONTENDERS, Contender, NotInstalledError, build, numpy_plain
 from benchmarks.workloads import SGD, WORKLOADS, Chain, Network
