@@ -30,7 +30,7 @@ from nn.module import Module, as_array, mode
 from nn.names import named
 from nn.optim import LBFGS, Optimizer, clip_norm, clip_value
 from nn.schedules import Schedule
-from nn.sources import Batch, ClassWeights, Data, Rows, Stream, source
+from nn.sources import Batch, ClassWeights, Data, Rows, Shuffle, Stream, source
 from tinygrad_np.errors import ArgumentError, NonFiniteError, message
 
 Array = NDArray[Any]
@@ -61,7 +61,7 @@ def fit(
     validation: Data | Mapping[str, Data] | float | None = None,
     metrics: Sequence[str | Metric] = (),
     seed: int | None = None,
-    shuffle: bool = True,
+    shuffle: Shuffle = True,
     verbose: bool | int = True,
     callbacks: Sequence[Callback] = (),
     schedule: Schedule | None = None,
@@ -96,8 +96,9 @@ def fit(
         Names among those of `METRICS`, or functions of (y_true, outputs), both arrays.
     seed : int, optional
         For `nn.seed`: with the same seed and weights, the same run.
-    shuffle : bool
-        Whether each epoch has an order of its own.
+    shuffle : bool or callable
+        Whether each epoch has an order of its own; or a function of the number of rows N that gives
+        the N indices of an epoch, of which some may come twice and others not at all.
     verbose : bool or int
         True for a progress bar, where standard error is a terminal and ``CI`` is not set; an int
         k to print every k-th epoch.
@@ -170,8 +171,8 @@ def fit(
 
     settings = {
         "rows": len(training) if isinstance(training, Rows) else None, "batch_size": batch_size,
-        "shuffle": shuffle, "accumulate": accumulate, "clip_norm": clip_norm,
-        "clip_value": clip_value,
+        "shuffle": "a function" if callable(shuffle) else shuffle, "accumulate": accumulate,
+        "clip_norm": clip_norm, "clip_value": clip_value,
     }  # fmt: skip
     callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
     run = Run(model, loss, optimizer, schedule, callbacks, epochs, settings, first_draw)

@@ -83,6 +83,36 @@ def test_a_full_batch_is_one_step_an_epoch_in_the_given_order():
     assert all(batch is x for batch in seen)
 
 
+@pytest.mark.parametrize("batch_size", [4, 10, None])
+def test_a_function_gives_the_order_of_each_epoch(batch_size):
+    x, y = data()
+    rng, seen = np.random.default_rng(3), []
+
+    class Spy(nn.Dense):
+        def forward(self, x):
+            if self.training:
+                seen.append(x)
+            return super().forward(x)
+
+    orders = [rng.integers(10, size=10) for _ in range(2)]  # drawn with replacement
+    served = iter(orders)
+    fit(Spy(4, 3), (x, y), epochs=2, batch_size=batch_size, shuffle=lambda n: next(served)[:n])
+    np.testing.assert_array_equal(np.concatenate(seen), x[np.concatenate(orders)])
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "text"),
+    [(range(9), ShapeError, "fit: shuffle: expected a function that gives 10 indices of rows, got "
+      "int64 (9,)."),
+     (np.full(10, 0.5), ShapeError, "got float64 (10,)."),
+     (range(1, 11), IndexingError, "fit: shuffle: expected indices of rows in 0..9, got 1..10."),
+     (range(-1, 9), IndexingError, "got -1..8.")],
+)  # fmt: skip
+def test_an_order_that_does_not_fit_is_refused(order, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        fit(network(), shuffle=lambda n: order)
+
+
 def test_batches_hold_every_row_once_an_epoch_in_a_new_order():
     orders = []
 
