@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 import tinygrad_np as tg
 from nn import init
 from nn import metrics as measures
+from nn.byhand import ByHand, HandWritten, as_module, written_back
 from nn.callbacks import Callback, Checkpoint, Run, check_count
 from nn.checkpoint import load_run
 from nn.data import batches, check_rows
@@ -51,10 +52,10 @@ METRICS: dict[str, Metric] = {
 
 
 def fit(
-    model: Module,
+    model: Module | HandWritten,
     data: Data,
     *,
-    loss: Loss,
+    loss: Loss | None = None,
     optimizer: Optimizer,
     epochs: int = 1,
     batch_size: int | None = 32,
@@ -76,13 +77,17 @@ def fit(
 
     Parameters
     ----------
-    model : Module
+    model : Module, or written by hand
+        The latter has ``.params``, a dict of arrays, and ``.loss(X, y)``, which returns the loss
+        and a dict of their gradients; ``.loss(X)`` returns the scores, for metrics and validation.
+        Its ``.params`` are trained.
     data : (x, y), Dataset, or batches
         Inputs (N, ...) and targets (N, ...). Memory-mapped arrays are read batch by batch. Batches
         are an iterable of (x, y) or (x, y, weights), read once an epoch, or a function of nothing
         that makes one; size and order are theirs.
     loss : callable
         ``loss(outputs, targets)`` gives a Tensor of one element, as the modules of `nn.losses` do.
+        A model written by hand has its own.
     optimizer : Optimizer
         Without parameters it is given those of the model.
     epochs : int
@@ -149,6 +154,8 @@ def fit(
     >>> history["loss"][-1] < history["loss"][0], history["accuracy"][-1] > 0.9
     (True, True)
     """
+    model = as_module("fit", model)
+    loss = _loss_of(model, loss, validation, metrics)
     if seed is not None:
         init.seed(seed)
     interrupted = None if resume is None else _interrupted(resume)
@@ -185,7 +192,11 @@ def fit(
     loop = _Loop(run, weighted, functions, clips, accumulate)
     steps = training.steps(batch_size)
     total = None if steps is None else epochs * steps
-    with _bar(total, run.epoch * (steps or 0), verbose is True) as bar, mode(model, training=True):
+    with (
+        _bar(total, run.epoch * (steps or 0), verbose is True) as bar,
+        mode(model, training=True),
+        written_back(model),
+    ):
         try:
             loop.train(
                 lambda: training.batches(batch_size, shuffle), held_out, bar,
@@ -244,7 +255,8 @@ class _Loop:
             start = perf_counter()
             measured = self._epoch(batches(), bar)
             for name, part in held_out.items():
-                found = _measure(run.model, part, run.loss, self.metrics, 1024)
+                loss = None if isinstance(run.model, ByHand) else run.loss
+                found = _measure(run.model, part, loss, self.metrics, 1024)
                 measured |= {f"{name}_{measure}": value for measure, value in found.items()}
             if run.schedule is not None:
                 measured["lr"] = run.optimizer.groups[0].lr
@@ -399,7 +411,7 @@ class _Weighted:
 
 
 def evaluate(
-    model: Module,
+    model: Module | HandWritten,
     data: Data,
     *,
     loss: Loss | None = None,
@@ -427,6 +439,7 @@ def evaluate(
     >>> nn.evaluate(model, (x, nn.predict(model, x)), loss=nn.MSE(), metrics=["mae"])
     {'loss': 0.0, 'mae': 0.0}
     """
+    model = as_module("evaluate", model)
     return _measure(model, source("evaluate", data), loss, _metrics(metrics), batch_size)
 
 
@@ -454,12 +467,12 @@ def _measure(
     return measured | _measured(metrics, seen)
 
 
-def predict(model: Module, x: ArrayLike, batch_size: int | None = 1024) -> Array:
+def predict(model: Module | HandWritten, x: ArrayLike, batch_size: int | None = 1024) -> Array:
     """The outputs for all rows of x, in evaluation mode and without recording.
 
     Parameters
     ----------
-    model : Module
+    model : Module, or written by hand
     x : array_like (N, ...)
     batch_size : int or None
         Rows that the model is given at a time, which bounds the memory; None for all.
@@ -479,6 +492,7 @@ def predict(model: Module, x: ArrayLike, batch_size: int | None = 1024) -> Array
     >>> nn.predict(nn.Dense(2, 3), np.ones((5, 2))).shape
     (5, 3)
     """
+    model = as_module("predict", model)
     x = as_array(x, "predict")
     check_rows("predict", x=x)
     size = len(x) if batch_size is None else batch_size
@@ -488,7 +502,11 @@ def predict(model: Module, x: ArrayLike, batch_size: int | None = 1024) -> Array
 
 
 def predict_proba(
-    model: Module, x: ArrayLike, batch_size: int | None = 1024, *, multilabel: bool = False
+    model: Module | HandWritten,
+    x: ArrayLike,
+    batch_size: int | None = 1024,
+    *,
+    multilabel: bool = False,
 ) -> Array:
     """The probabilities of the classes: softmax of `predict`, or sigmoid for a single column.
 
@@ -608,6 +626,8 @@ def _try(
     Each sees all the targets given; the outputs for the first row stand for those of the others.
     """
     x, y, weights = batch
+    if isinstance(model, ByHand) and not model.gives_scores:
+        return
     row = predict(model, x[:1])
     outputs = np.broadcast_to(row, (len(y), *row.shape[1:]))
     size = batch_size or len(y)
@@ -623,6 +643,34 @@ def _try(
                             'Use reduction="mean" or "sum".')
                 )  # fmt: skip
         _measured(metrics, [(y, outputs)])
+
+
+def _loss_of(
+    model: Module, loss: Loss | None, validation: Any, metrics: Sequence[str | Metric]
+) -> Loss:
+    """The loss that was given, or that of a model written by hand."""
+    if not isinstance(model, ByHand):
+        if loss is None:
+            raise ArgumentError(
+                message("fit", "a loss", "none", "Give one of nn.losses: loss=nn.MSE().")
+            )
+        return loss
+    name = type(model.model).__name__
+    if loss is not None:
+        raise ArgumentError(
+            message("fit", f"no loss, for {name}.loss is it", repr(loss), "Leave loss= out.")
+        )
+    if not model.gives_scores and (metrics or validation is not None):
+        raise ArgumentError(
+            message("fit: metrics and validation", f"{name}.loss(X), which gives the scores",
+                    f"only {name}.loss(X, y)", "Write loss(self, X, y=None).")
+        )  # fmt: skip
+    if validation is not None and not metrics:
+        raise ArgumentError(
+            message("fit: validation", "metrics to measure", f"none, and {name}.loss(X, y) is for "
+                    "training", 'Give metrics=["accuracy"].')
+        )  # fmt: skip
+    return model.loss
 
 
 def _clips(
