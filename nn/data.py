@@ -250,25 +250,33 @@ def batches(
     [2 3] [4 9]
     [4] [16]
     """
-    data = [np.asarray(array) for array in arrays]
-    n = check_rows("batches", **_numbered(data))
+    named = _numbered([np.asarray(array) for array in arrays])
+    n = check_rows("batches", **named)
+    order = np.random.default_rng(rng).permutation(n) if shuffle else None
+    return serve("batches", named, batch_size, order)
+
+
+def serve(
+    operation: str, named: dict[str, Array], batch_size: int, order: Array | None = None
+) -> Iterator[tuple[Array, ...]]:
+    """The rows of arrays with the same number of rows, as for `batches`; errors have these names."""
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ArgumentError(
-            message("batches", "batch_size as a whole number of at least 1", repr(batch_size))
+            message(operation, "batch_size as a whole number of at least 1", repr(batch_size))
         )
-    order = np.random.default_rng(rng).permutation(n) if shuffle else None
-    return _serve(data, n, int(batch_size), order)
+    return _served(operation, named, int(batch_size), order)
 
 
-def _serve(
-    data: list[Array], n: int, batch_size: int, order: Array | None
+def _served(
+    operation: str, named: dict[str, Array], batch_size: int, order: Array | None
 ) -> Iterator[tuple[Array, ...]]:
+    n = len(next(iter(named.values())))
     for start in range(0, n, batch_size):
         rows = slice(start, start + batch_size)
-        batch = tuple(array[rows if order is None else order[rows]] for array in data)
-        for (name, array), part in zip(_numbered(data).items(), batch, strict=True):
+        batch = tuple(array[rows if order is None else order[rows]] for array in named.values())
+        for (name, array), part in zip(named.items(), batch, strict=True):
             if not _all_finite(part):
-                check_finite(array, "batches", name)
+                check_finite(array, operation, name)
         yield batch
 
 

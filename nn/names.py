@@ -25,7 +25,7 @@ def named(operation: str, given: str | F, table: Mapping[str, F]) -> F:
         return given
     raise ArgumentError(
         message(operation, f"a callable or one of {', '.join(table)}", repr(given),
-                _near(given, table))
+                near(given, table))
     )  # fmt: skip
 
 
@@ -39,13 +39,22 @@ def check_name(operation: str, given: Any, names: Collection[str]) -> None:
     """
     if not isinstance(given, str) or given not in names:
         raise ArgumentError(
-            message(operation, f"one of {', '.join(names)}", repr(given), _near(given, names))
+            message(operation, f"one of {', '.join(names)}", repr(given), near(given, names))
         )
 
 
-def _near(given: Any, names: Iterable[str]) -> str:
-    """The question whether near ones are meant, if there are any."""
+def near(given: Any, names: Iterable[str]) -> str:
+    """The question whether near names are meant, if there are any; those that begin alike are.
+
+    Examples
+    --------
+    >>> near("Vall_acc", ["loss", "val_loss", "val_accuracy"])
+    "Did you mean 'val_accuracy' or 'val_loss'?"
+    """
     if not isinstance(given, str):
         return ""
-    near = get_close_matches(given.lower().replace("-", "_"), names, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    plain = {name.lower(): name for name in names}
+    wanted = given.lower().replace("-", "_")
+    found = get_close_matches(wanted, plain, n=3, cutoff=0.5)
+    found += [name for name in plain if wanted and name.startswith(wanted) and name not in found]
+    return f"Did you mean {' or '.join(repr(plain[name]) for name in found[:3])}?" if found else ""

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nn.names import near
 from tinygrad_np import Tensor, no_grad
 from tinygrad_np.errors import (
     ArgumentError,
@@ -253,7 +254,8 @@ class Optimizer:
             raise ArgumentError(
                 message(f"{type(self).__name__}: group {i}",
                         f'"params" and options among {", ".join(options)}',
-                        ", ".join(map(repr, unknown)) or "no params")
+                        ", ".join(map(repr, unknown)) or "no params",
+                        near(unknown[0], options) if unknown else "")
             )  # fmt: skip
         return replace(self, **given), set(own)
 

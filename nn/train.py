@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import tinygrad_np as tg
-from nn import init
+from nn import init, losses, optim, schedules
 from nn import metrics as measures
 from nn.byhand import ByHand, HandWritten, as_module, written_back
 from nn.callbacks import Callback, Checkpoint, Run, check_count
 from nn.checkpoint import load_run
-from nn.data import batches, check_rows
+from nn.data import check_rows, serve
 from nn.history import History
 from nn.layers.activation import Sigmoid, Softmax
 from nn.layers.container import Sequential
 from nn.module import Module, as_array, mode
-from nn.names import named
+from nn.names import named, near
 from nn.optim import LBFGS, Optimizer, clip_norm, clip_value
 from nn.schedules import Schedule
 from nn.sources import Batch, ClassWeights, Data, Rows, Shuffle, Stream, source
@@ -166,6 +166,7 @@ def fit(
 
     training, held_out = _split(source("fit", data, sample_weight, class_weight), validation)
     parts = (training, *held_out.values())
+    _check_kinds(loss, optimizer, schedule, callbacks)
     _check_settings(parts, epochs, batch_size, accumulate, callbacks, optimizer)
     functions, weighted = _metrics(metrics), _Weighted(loss)
     for part in parts:
@@ -497,7 +498,7 @@ def predict(model: Module | HandWritten, x: ArrayLike, batch_size: int | None = 
     check_rows("predict", x=x)
     size = len(x) if batch_size is None else batch_size
     with mode(model, training=False), tg.no_grad():
-        parts = [_plain(model(part)) for (part,) in batches(x, batch_size=size, shuffle=False)]
+        parts = [_plain(model(part)) for (part,) in serve("predict", {"x": x}, size)]
     return np.concatenate(parts)
 
 
@@ -569,6 +570,35 @@ def _split(
     if isinstance(validation, Mapping):
         return training, {name: source(f"fit: {name}", part) for name, part in validation.items()}
     return training, {"val": source("fit: validation", validation)}
+
+
+def _check_kinds(loss: Any, optimizer: Any, schedule: Any, callbacks: Any) -> None:
+    """Refuse names and classes where an object is wanted."""
+    if not callable(loss) or isinstance(loss, type):
+        raise ArgumentError(_kind("loss", "a function of (outputs, targets)", loss, losses))
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentError(_kind("optimizer", "an nn.Optimizer", optimizer, optim))
+    if not isinstance(schedule, Schedule | None):
+        raise ArgumentError(_kind("schedule", "an nn.Schedule", schedule, schedules))
+    if not isinstance(callbacks, Iterable):
+        raise ArgumentError(
+            message(
+                "fit: callbacks",
+                "a list of nn.Callback",
+                type(callbacks).__name__,
+                "Write callbacks=[...].",
+            )
+        )
+
+
+def _kind(name: str, expected: str, given: Any, module: Any) -> str:
+    """The message that names what may be meant among the classes of a module."""
+    fix = near(given, module.__all__)
+    if isinstance(given, type):
+        fix = f"Write {name}=nn.{given.__name__}(...)."
+    elif fix:
+        fix = fix.replace("'", "nn.", 1).replace(" or '", " or nn.").replace("'", "(...)")
+    return message(f"fit: {name}", expected, repr(given), fix)
 
 
 def _check_settings(

@@ -224,6 +224,7 @@ def test_ready_made_values_are_copied():
     ("given", "text"),
     [
         ("he-normal", "got 'he-normal'. Did you mean 'he_normal'"),
+        ("he", "got 'he'. Did you mean 'he_normal' or 'he_uniform'?"),
         ("xavier", "Did you mean 'xavier_normal' or 'xavier_uniform'?"),
         (0.1, "init: expected a callable or one of xavier_normal, xavier_uniform, he_normal"),
     ],

@@ -292,6 +292,29 @@ REFUSED = {
         (X, Y), {"loss": CE_NONE}, ArgumentError,
         "fit: expected a loss that gives a Tensor of one element, got (4,) from "
         "SoftmaxCrossEntropy(reduction='none'). Use reduction=\"mean\""),
+    "loss by name": (
+        (X, Y), {"loss": "mse"}, ArgumentError, "fit: loss: expected a function of (outputs, "
+        "targets), got 'mse'. Did you mean nn.MSE(...)?"),
+    "loss class": (
+        (X, Y), {"loss": nn.MSE}, ArgumentError, "Write loss=nn.MSE(...)."),
+    "optimizer by name": (
+        (X, Y), {"optimizer": "adam"}, ArgumentError,
+        "fit: optimizer: expected an nn.Optimizer, got 'adam'. Did you mean nn.Adam(...) or nn."),
+    "optimizer class": (
+        (X, Y), {"optimizer": nn.SGD}, ArgumentError, "Write optimizer=nn.SGD(...)."),
+    "schedule by name": (
+        (X, Y), {"schedule": "cosine"}, ArgumentError,
+        "fit: schedule: expected an nn.Schedule, got 'cosine'. Did you mean nn.CosineDecay(...)"),
+    "a callback": (
+        (X, Y), {"callbacks": nn.EarlyStopping()}, ArgumentError,
+        "fit: callbacks: expected a list of nn.Callback, got EarlyStopping. Write callbacks=[...]."),
+    "metric without column": (
+        (X, np.r_[Y[:9], 3]), {"loss": lambda z, t: z.sum(), "metrics": ["accuracy"]},
+        IndexingError, "accuracy: expected labels in 0 .. 2, one for each column of scores, got "
+        "labels from 0 to 3."),
+    "binary labels": (
+        (X, np.tile(Y[:, None], 3)), {"loss": nn.BinaryCrossEntropy()}, IndexingError,
+        "BinaryCrossEntropy: expected targets in 0 ... 1, got 1 ... 2."),
     "no tensor": ((X, Y), {"loss": lambda z, t: 1.0}, ArgumentError, "got () from <function"),
 }  # fmt: skip
 
@@ -373,7 +396,11 @@ def test_predict_is_the_forward_pass_in_batches_without_recording():
     ("x", "error", "text"),
     [
         (np.ones((0, 4)), ShapeError, "predict: expected at least one row"),
-        (nan(X), NonFiniteError, "got nan at row 3, column 1"),
+        (
+            nan(X),
+            NonFiniteError,
+            "predict: expected finite numbers in x of shape (10, 4), got nan at row 3, column 1",
+        ),
         ([["a"]], DtypeError, "predict: expected real numbers"),
         (np.ones((2, 5)), ShapeError, "expected x (..., 4), got (2, 5)"),
     ],
