@@ -37,9 +37,11 @@ def compare(title: str, training: Any, test: Any, rounds: int, options: dict[str
     for seed in range(rounds):
         for name, model in contenders.items():
             gc.collect()
-            start = process_time()
-            model.set_params(random_state=seed).fit(*training)
-            times[name].append(process_time() - start)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that some epochs are not enough to converge
+                start = process_time()
+                model.set_params(random_state=seed).fit(*training)
+                times[name].append(process_time() - start)
     print(f"\n{title}")
     print(f"{'':21}{'cpu s':>9}{'/scikit-learn':>15}{'epochs':>8}{'loss':>10}{'accuracy':>10}")
     accuracy = {name: model.score(*test) for name, model in contenders.items()}
@@ -65,7 +67,6 @@ def main() -> None:
     import nn
     from benchmarks.harness import machine
 
-    warnings.simplefilter("ignore")  # that some epochs are not enough to converge
     print(machine())
     digits = nn.datasets.digits()
     x, x_test, y, y_test = nn.train_test_split(digits.x / 16, digits.y, rng=0, stratify=digits.y)

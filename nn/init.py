@@ -40,6 +40,12 @@ def seed(number: int | None) -> None:
     number : int or None
         None starts it at random.
 
+    Notes
+    -----
+    All numbers are drawn in one thread, so that they do not depend on how many there are. But some
+    BLAS add up in another order when they have other threads (OPENBLAS_NUM_THREADS) to share, and
+    then sums differ in the last digit.
+
     Examples
     --------
     >>> import nn

@@ -66,6 +66,8 @@ CASES = {
     "adaptive": (X, Y, SGD | ADAPTIVE),
     "adaptive, momentum": (X, Y, SGD | ADAPTIVE | {"nesterovs_momentum": False}),
     "early stopping": (X, Y, {"early_stopping": True, "n_iter_no_change": 2, "max_iter": 40}),
+    "early stopping, tol 0": (
+        X, Y, {"early_stopping": True, "tol": 0, "n_iter_no_change": 1, "max_iter": 40}),
     "stopped by the loss": (X, Y, {"tol": 0.02, "n_iter_no_change": 1, "max_iter": 60}),
     "two classes": (X, Y > 4, {}),
     "two classes, early": (X, Y > 4, {"early_stopping": True}),
