@@ -13,11 +13,14 @@ Without the MNIST files, or with --digits, the 8x8 digits that nn ships take the
 
 import argparse
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 
 import nn
 import tinygrad_np as tg
+
+BATCH = 128
 
 # Test loss and accuracy on MNIST after each epoch
 SIGMOID = [
@@ -60,10 +63,10 @@ def network(sizes, activation):
     )
 
 
-def train(sizes, activation, optimizer, training, test, epochs):
+def train(sizes, activation, optimizer, schedule, training, test, epochs):
     return nn.fit(
         network(sizes, activation), training, loss=nn.SoftmaxCrossEntropy(), optimizer=optimizer,
-        epochs=epochs, batch_size=128, validation=test, metrics=["accuracy"],
+        schedule=schedule, epochs=epochs, batch_size=BATCH, validation=test, metrics=["accuracy"],
     )  # fmt: skip
 
 
@@ -103,14 +106,16 @@ def main(epochs, hidden, digits, plot=None):
     features = x.shape[1]
     sizes = (features, *hidden, 10)
     deeper = (features, 128, 64, 10)
+    cycle = nn.OneCycle(length=epochs * ceil(len(x) / BATCH))
     runs = {
-        "sigmoid, momentum": (sizes, "sigmoid", nn.SGD(lr=4, momentum=0.9, dampening=0.9)),
-        "ReLU of slope 1, SGD": (sizes, relu_of_slope_one, nn.SGD(lr=0.05)),
-        "ReLU, SGD": (sizes, "relu", nn.SGD(lr=0.05)),
-        "ReLU, momentum": (sizes, "relu", nn.SGD(lr=0.5, momentum=0.9, dampening=0.9)),
-        "ReLU, Adam": (sizes, "relu", nn.Adam(lr=2e-3)),
-        "ReLU, RMSProp": (sizes, "relu", nn.RMSProp(lr=1e-3)),
-        "ReLU, Adam, deeper": (deeper, "relu", nn.Adam(lr=2e-3)),
+        "sigmoid, momentum": (sizes, "sigmoid", nn.SGD(lr=4, momentum=0.9, dampening=0.9), None),
+        "ReLU of slope 1, SGD": (sizes, relu_of_slope_one, nn.SGD(lr=0.05), None),
+        "ReLU, SGD": (sizes, "relu", nn.SGD(lr=0.05), None),
+        "ReLU, momentum": (sizes, "relu", nn.SGD(lr=0.5, momentum=0.9, dampening=0.9), None),
+        "ReLU, Adam": (sizes, "relu", nn.Adam(lr=2e-3), None),
+        "ReLU, Adam, one cycle": (sizes, "relu", nn.Adam(lr=1e-2), cycle),
+        "ReLU, RMSProp": (sizes, "relu", nn.RMSProp(lr=1e-3), None),
+        "ReLU, Adam, deeper": (deeper, "relu", nn.Adam(lr=2e-3), None),
     }
     histories = {name: train(*run, training, test, epochs) for name, run in runs.items()}
     curves = [list(zip(h["val_loss"], h["val_accuracy"])) for h in histories.values()]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,10 +72,19 @@ at row 1, column 1 (1 such value in all). Remove or replace these values first.
     )
 
 
+# Numbers that are looked at together: what they give stays in the cache, where that of a whole
+# MNIST, 47 MB, took 100 ms.
+_TOGETHER: Final = 2**16
+
+
 def _all_finite(x: Array, allow_inf: bool = False) -> bool:
     if x.dtype.kind not in "fc":
         return True
-    return not np.isnan(x).any() if allow_inf else bool(np.isfinite(x).all())
+    rows = max(1, _TOGETHER // max(1, math.prod(x.shape[1:])))
+    parts = [x] if x.ndim == 0 else (x[i : i + rows] for i in range(0, len(x), rows))
+    if allow_inf:
+        return not any(np.isnan(part).any() for part in parts)
+    return all(np.isfinite(part).all() for part in parts)
 
 
 def check_rows(operation: str, **arrays: Array) -> int:
@@ -240,25 +250,33 @@ def batches(
     [2 3] [4 9]
     [4] [16]
     """
-    data = [np.asarray(array) for array in arrays]
-    n = check_rows("batches", **_numbered(data))
+    named = _numbered([np.asarray(array) for array in arrays])
+    n = check_rows("batches", **named)
+    order = np.random.default_rng(rng).permutation(n) if shuffle else None
+    return serve("batches", named, batch_size, order)
+
+
+def serve(
+    operation: str, named: dict[str, Array], batch_size: int, order: Array | None = None
+) -> Iterator[tuple[Array, ...]]:
+    """The rows of arrays with the same number of rows, as for `batches`; errors have these names."""
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ArgumentError(
-            message("batches", "batch_size as a whole number of at least 1", repr(batch_size))
+            message(operation, "batch_size as a whole number of at least 1", repr(batch_size))
         )
-    order = np.random.default_rng(rng).permutation(n) if shuffle else None
-    return _serve(data, n, int(batch_size), order)
+    return _served(operation, named, int(batch_size), order)
 
 
-def _serve(
-    data: list[Array], n: int, batch_size: int, order: Array | None
+def _served(
+    operation: str, named: dict[str, Array], batch_size: int, order: Array | None
 ) -> Iterator[tuple[Array, ...]]:
+    n = len(next(iter(named.values())))
     for start in range(0, n, batch_size):
         rows = slice(start, start + batch_size)
-        batch = tuple(array[rows if order is None else order[rows]] for array in data)
-        for (name, array), part in zip(_numbered(data).items(), batch, strict=True):
+        batch = tuple(array[rows if order is None else order[rows]] for array in named.values())
+        for (name, array), part in zip(named.items(), batch, strict=True):
             if not _all_finite(part):
-                check_finite(array, "batches", name)
+                check_finite(array, operation, name)
         yield batch
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from nn.names import near
 from tinygrad_np.errors import ArgumentError, message
 
 if TYPE_CHECKING:
@@ -188,7 +189,10 @@ def monitored(operation: str, measured: Mapping[str, float], name: str | None) -
     if name is None:
         name = "val_loss" if "val_loss" in measured else "loss"
     if name not in measured:
-        raise ArgumentError(message(operation, f"monitor among {', '.join(measured)}", repr(name)))
+        raise ArgumentError(
+            message(operation, f"monitor among {', '.join(measured)}", repr(name),
+                    near(name, measured))
+        )  # fmt: skip
     return name, measured[name]
 
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from nn.module import as_array
-from nn.names import named
+from nn.names import check_name, named
 from tinygrad_np import note_change
-from tinygrad_np.errors import ShapeError, message
+from tinygrad_np.errors import ArgumentError, ShapeError, message
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -40,6 +40,12 @@ def seed(number: int | None) -> None:
     ----------
     number : int or None
         None starts it at random.
+
+    Notes
+    -----
+    All numbers are drawn in one thread, so that they do not depend on how many there are. But some
+    BLAS add up in another order when they have other threads (OPENBLAS_NUM_THREADS) to share, and
+    then sums differ in the last digit.
 
     Examples
     --------
@@ -115,6 +121,14 @@ def _normal(
     return np.asarray(generator(rng).normal(mean, std, shape)).astype(dtype)
 
 
+def _check_matrix(name: str, shape: Shape, why: str = "") -> None:
+    if len(shape) < 2:
+        raise ShapeError(
+            message(name, f"a shape (in, out) or (out, in, ...){why}", f"{shape}",
+                    "For a bias give zeros, constant(value), uniform(low, high) or normal(std).")
+        )  # fmt: skip
+
+
 def fans(shape: Shape, weights: Shape | None = None) -> tuple[int, int]:
     """Inputs that reach one output, and outputs that one input reaches.
 
@@ -133,11 +147,7 @@ def fans(shape: Shape, weights: Shape | None = None) -> tuple[int, int]:
     """
     if weights is not None:
         shape = weights
-    if len(shape) < 2:
-        raise ShapeError(
-            message("init", "a shape (in, out) or (out, in, ...) to tell the fan-in", f"{shape}",
-                    "For a bias give zeros, constant(value), uniform(low, high) or normal(std).")
-        )  # fmt: skip
+    _check_matrix("init", shape, " to tell the fan-in")
     if len(shape) == 2:
         return shape
     taps = math.prod(shape[2:])
@@ -195,10 +205,275 @@ def lecun_uniform(
     return uniform(-a, a)(shape, rng, dtype)
 
 
-SCALED = (xavier_normal, xavier_uniform, he_normal, he_uniform, lecun_normal, lecun_uniform)
+def variance_scaling(
+    scale: float = 1.0, mode: str = "in", distribution: str = "normal"
+) -> Initializer:
+    """Mean 0 and variance ``scale / fan``: the family of all rules that scale with the fans.
+
+    Parameters
+    ----------
+    scale : float
+        > 0. The square of a gain: 2 for ReLU, ``2 / (1 + a^2)`` for its leaky kind of slope a.
+    mode : {"in", "out", "mean"}
+        The fan that counts: "in" keeps the size of activations, "out" that of gradients.
+    distribution : {"normal", "truncated_normal", "uniform"}
+        The second without values beyond two standard deviations of the normal that is cut.
+
+    Raises
+    ------
+    ArgumentError
+        For anything else.
+
+    References
+    ----------
+    K. He et al., "Delving deep into rectifiers", 2015, equations 10, 14 and 15.
+
+    Examples
+    --------
+    >>> from nn import init
+    >>> init.variance_scaling(2, "out", "uniform")((1, 6), rng=0, dtype=float).round(3)
+    array([[ 0.274, -0.46 , -0.918, -0.967,  0.627,  0.826]])
+    """
+    if not scale > 0:
+        raise ArgumentError(message("init.variance_scaling", "scale above 0", repr(scale)))
+    check_name("init.variance_scaling: mode", mode, ("in", "out", "mean"))
+    check_name("init.variance_scaling: distribution", distribution, tuple(DISTRIBUTIONS))
+    return partial(_variance_scaling, scale=scale, mode=mode, distribution=distribution)
+
+
+def _variance_scaling(
+    shape: Shape,
+    rng: Rng = None,
+    dtype: DTypeLike = np.float32,
+    *,
+    weights: Shape | None = None,
+    scale: float,
+    mode: str,
+    distribution: str,
+) -> Array:
+    n, m = fans(shape, weights)
+    sigma = math.sqrt(scale / {"in": n, "out": m, "mean": (n + m) / 2}[mode])
+    return DISTRIBUTIONS[distribution](sigma)(shape, rng, dtype)
+
+
+def truncated_normal(std: float = 1.0, mean: float = 0.0, limit: float = 2.0) -> Initializer:
+    """``w ~ N(mean, std^2)``, drawn again where it is more than ``limit * std`` from the mean.
+
+    With the limit 2 the standard deviation of what is left is 0.88 of that of the normal.
+
+    Raises
+    ------
+    ArgumentError
+        For a limit that is not above 0.
+
+    Examples
+    --------
+    >>> from nn import init
+    >>> bool(abs(init.truncated_normal(0.1)((1000,), rng=0)).max() <= 0.2)
+    True
+    """
+    if not limit > 0:
+        raise ArgumentError(message("init.truncated_normal", "limit above 0", repr(limit)))
+    return partial(_truncated_normal, std=std, mean=mean, limit=limit)
+
+
+def _truncated_normal(
+    shape: Shape,
+    rng: Rng = None,
+    dtype: DTypeLike = np.float32,
+    *,
+    std: float,
+    mean: float,
+    limit: float,
+) -> Array:
+    rng = generator(rng)
+    z = np.asarray(rng.normal(size=shape))
+    while (outside := abs(z) > limit).any():
+        z[outside] = rng.normal(size=np.count_nonzero(outside))
+    w: Array = mean + std * z
+    return w.astype(dtype)
+
+
+# The standard deviation of a normal that is cut at two of its own
+CUT = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))
+
+DISTRIBUTIONS: dict[str, Callable[[float], Initializer]] = {
+    "normal": normal,
+    "truncated_normal": lambda sigma: truncated_normal(sigma / CUT),
+    "uniform": lambda sigma: uniform(-math.sqrt(3) * sigma, math.sqrt(3) * sigma),
+}
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """``w = gain Q`` with orthonormal rows or columns, whichever are fewer, drawn evenly from all.
+
+    Such a matrix keeps lengths, forward and back. Of a kernel ``(out, in, ...)`` the rows are those
+    of ``(out, in * taps)``.
+
+    Raises
+    ------
+    ShapeError
+        When drawn, for fewer than two axes.
+
+    References
+    ----------
+    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in
+    deep linear neural networks", 2014. F. Mezzadri, "How to generate random matrices from the
+    classical compact groups", 2007, for the signs that make QR give all of them alike.
+
+    Examples
+    --------
+    >>> from nn import init
+    >>> w = init.orthogonal()((2, 5), rng=0, dtype=float)
+    >>> (w @ w.T).round(12) + 0.0
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    return partial(_orthogonal, gain=gain)
+
+
+def _orthogonal(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, gain: float
+) -> Array:
+    _check_matrix("init.orthogonal", shape)
+    rows, columns = shape[0], math.prod(shape[1:])
+    a = generator(rng).normal(size=(max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(a)
+    q *= np.where(np.diagonal(r) < 0, -1, 1)
+    w: Array = gain * (q if rows >= columns else q.T)
+    return w.reshape(shape).astype(dtype)
+
+
+def identity(gain: float = 1.0) -> Initializer:
+    """``w = gain I``: a dense layer that passes on what it is given; zeros where there is no square.
+
+    Raises
+    ------
+    ShapeError
+        When made, for a shape that is not (in, out).
+
+    References
+    ----------
+    Q. Le, N. Jaitly, G. Hinton, "A simple way to initialize recurrent networks of rectified linear
+    units", 2015.
+
+    Examples
+    --------
+    >>> from nn import init
+    >>> init.identity()((2, 3), dtype=float)
+    array([[1., 0., 0.],
+           [0., 1., 0.]])
+    """
+    return partial(_identity, gain=gain)
+
+
+def _identity(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, gain: float
+) -> Array:
+    if len(shape) != 2:
+        raise ShapeError(
+            message("init.identity", "a shape (in, out)", f"{shape}",
+                    "For the kernel of a convolution give dirac().")
+        )  # fmt: skip
+    w: Array = gain * np.eye(*shape)
+    return w.astype(dtype)
+
+
+def dirac(groups: int = 1) -> Initializer:
+    """The identity of a convolution: output channel i is input channel i, at the kernel's middle.
+
+    Where there are more channels on one side, the others of ``w (out, in, ...)`` are 0.
+
+    Parameters
+    ----------
+    groups : int
+        Parts of the output channels, each of which is an identity of its own.
+
+    Raises
+    ------
+    ShapeError
+        When made, for a shape that is no kernel, or output channels that the groups do not divide.
+
+    Examples
+    --------
+    >>> from nn import init
+    >>> init.dirac()((2, 2, 3), dtype=float)[:, :, 1]
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    return partial(_dirac, groups=groups)
+
+
+def _dirac(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, groups: int) -> Array:
+    if len(shape) < 3 or shape[0] % groups:
+        raise ShapeError(
+            message("init.dirac", f"a shape (out, in, ...) whose outputs {groups} divides",
+                    f"{shape}", "For a dense layer give identity().")
+        )  # fmt: skip
+    w = np.zeros(shape, dtype)
+    middle = tuple(taps // 2 for taps in shape[2:])
+    for part in np.split(w, groups):
+        for i in range(min(part.shape[:2])):
+            part[(i, i, *middle)] = 1
+    return w
+
+
+def sparse(sparsity: float, std: float = 0.01) -> Initializer:
+    """``w ~ N(0, std^2)``, with that part of the inputs of each output set to 0, drawn at random.
+
+    Parameters
+    ----------
+    sparsity : float
+        In [0, 1]; of n inputs ``ceil(sparsity n)`` are 0.
+    std : float
+        Of the others.
+
+    Raises
+    ------
+    ArgumentError
+        For another part.
+    ShapeError
+        When drawn, for a shape that is not (in, out).
+
+    References
+    ----------
+    J. Martens, "Deep learning via Hessian-free optimization", 2010, section 5.
+
+    Examples
+    --------
+    >>> from nn import init
+    >>> (init.sparse(0.5)((4, 3), rng=0) == 0).sum(axis=0)
+    array([2, 2, 2])
+    """
+    if not 0 <= sparsity <= 1:
+        raise ArgumentError(message("init.sparse", "sparsity in [0, 1]", repr(sparsity)))
+    return partial(_sparse, sparsity=sparsity, std=std)
+
+
+def _sparse(
+    shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, sparsity: float, std: float
+) -> Array:
+    if len(shape) != 2:
+        raise ShapeError(message("init.sparse", "a shape (in, out)", f"{shape}"))
+    rng = generator(rng)
+    w = np.asarray(rng.normal(0.0, std, shape))
+    ranks = rng.random(shape).argsort(axis=0).argsort(axis=0)
+    w[ranks < math.ceil(sparsity * shape[0])] = 0
+    return w.astype(dtype)
+
+
+SCALED = (
+    xavier_normal, xavier_uniform, he_normal, he_uniform, lecun_normal, lecun_uniform,
+    _variance_scaling,
+)  # fmt: skip
+"""Those that take the shape of the weights beside which a bias is drawn."""
 
 INITIALIZERS: dict[str, Initializer] = {
-    function.__name__: function for function in (*SCALED, zeros, ones)
+    **{function.__name__: function for function in (*SCALED[:-1], zeros, ones)},
+    "truncated_normal": truncated_normal(),
+    "orthogonal": orthogonal(),
+    "identity": identity(),
+    "dirac": dirac(),
 }
 
 
@@ -229,4 +504,5 @@ def _given(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, valu
 
 def of_bias(given: Initializer, weights: Shape) -> Initializer:
     """The initialiser for the bias beside weights of that shape, whose fans it takes."""
-    return partial(given, weights=weights) if given in SCALED else given
+    rule = given.func if isinstance(given, partial) else given
+    return partial(given, weights=weights) if rule in SCALED else given  # type: ignore[call-arg]  # they take it

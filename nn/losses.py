@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 
 import tinygrad_np as tg
 from nn.module import Module
+from nn.names import check_name
 from nn.options import differing
-from tinygrad_np.errors import ArgumentError, ShapeError, message
+from tinygrad_np.errors import ArgumentError, IndexingError, ShapeError, message
 
 __all__ = [
     "L1", "MSE", "NLL", "BinaryCrossEntropy", "CosineDistance", "HalfSquaredError", "Hinge",
@@ -38,11 +39,7 @@ class Loss(Module):
     """
 
     def __init__(self, reduction: str = "mean") -> None:
-        if reduction not in REDUCTIONS:
-            raise ArgumentError(
-                message(type(self).__name__, f"reduction among {', '.join(REDUCTIONS)}",
-                        repr(reduction))
-            )  # fmt: skip
+        check_name(f"{type(self).__name__}: reduction", reduction, REDUCTIONS)
         self.reduction = reduction
 
     def describe(self) -> str:
@@ -145,6 +142,11 @@ class BinaryCrossEntropy(Loss):
     weight, pos_weight : array_like, optional
         Factors of the losses, and of the part of them that belongs to label 1, broadcast.
 
+    Raises
+    ------
+    IndexingError
+        For targets outside 0 ... 1.
+
     Examples
     --------
     >>> import numpy as np, nn
@@ -164,9 +166,16 @@ class BinaryCrossEntropy(Loss):
         self.pos_weight = pos_weight
 
     def forward(self, outputs: Any, targets: Any) -> Any:
-        return tg.binary_cross_entropy(
+        loss = tg.binary_cross_entropy(
             outputs, targets, self.reduction, self.weight, self.pos_weight
         )
+        t = targets.data if isinstance(targets, tg.Tensor) else np.asarray(targets)
+        if t.size and not 0 <= t.min() <= t.max() <= 1:
+            raise IndexingError(
+                message("BinaryCrossEntropy", "targets in 0 ... 1", f"{t.min()} ... {t.max()}",
+                        "The labels of the two classes are 0 and 1.")
+            )  # fmt: skip
+        return loss
 
 
 class NLL(Loss):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nn.data import check_finite, check_rows
+from nn.names import near
 from tinygrad_np.errors import ArgumentError, DtypeError, IndexingError, ShapeError, message
 
 __all__ = [
@@ -49,6 +50,8 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> float:
         For different numbers of rows or none, or a single column.
     DtypeError
         For labels that are not integers.
+    IndexingError
+        For labels without a column in the scores.
     ArgumentError
         For rows of y_true that are not one-hot.
     NonFiniteError
@@ -246,7 +249,8 @@ def _averaged(
             return float(_ratio(numerator.sum(), denominator.sum()))
     raise ArgumentError(
         message(operation, "average 'macro', 'weighted', 'micro' or None", repr(average),
-                f"For two classes, the positive one is {operation}(..., average=None)[1].")
+                near(average, ("macro", "weighted", "micro"))
+                or f"For two classes, the positive one is {operation}(..., average=None)[1].")
     )  # fmt: skip
 
 
@@ -405,7 +409,12 @@ def roc_auc(
     operation = "roc_auc"
     if average not in ("macro", "weighted", None):
         raise ArgumentError(
-            message(operation, "average 'macro', 'weighted' or None", repr(average))
+            message(
+                operation,
+                "average 'macro', 'weighted' or None",
+                repr(average),
+                near(average, ("macro", "weighted")),
+            )
         )
     binary = np.asarray(scores)
     if binary.ndim == 1:
@@ -532,7 +541,18 @@ def _labels(operation: str, y_true: ArrayLike, y_pred: ArrayLike) -> tuple[Array
     check_rows(operation, y_true=true, y_pred=predicted)
     if true.ndim == 2:
         _check_one_hot(operation, true)
-    return _as_labels(operation, "y_true", true), _as_labels(operation, "y_pred", predicted)
+    labels = _as_labels(operation, "y_true", true), _as_labels(operation, "y_pred", predicted)
+    if predicted.ndim == 2:
+        _check_columns(operation, labels[0], predicted.shape[1])
+    return labels
+
+
+def _check_columns(operation: str, true: Array, k: int) -> None:
+    if true.min() < 0 or true.max() >= k:
+        raise IndexingError(
+            message(operation, f"labels in 0 .. {k - 1}, one for each column of scores",
+                    f"labels from {true.min()} to {true.max()}")
+        )  # fmt: skip
 
 
 def _as_labels(operation: str, name: str, y: Array) -> Array:
@@ -574,14 +594,7 @@ def _check_one_hot(operation: str, y: Array) -> None:
 def _scored(operation: str, y_true: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
     """Return true labels (N,), each with a column in the scores (N, K)."""
     table = _table(operation, "scores", np.asarray(scores, dtype=np.float64))
-    true, _ = _labels(operation, y_true, table)
-    k = table.shape[1]
-    if true.min() < 0 or true.max() >= k:
-        raise IndexingError(
-            message(operation, f"labels in 0 .. {k - 1}, one for each column of scores",
-                    f"labels from {true.min()} to {true.max()}")
-        )  # fmt: skip
-    return true, table
+    return _labels(operation, y_true, table)[0], table
 
 
 def _classes(true: Array, predicted: Array, labels: ArrayLike | None) -> Array:

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nn.names import near
 from tinygrad_np import Tensor, astype, each_time, no_grad, note_change, on_arrays
 from tinygrad_np.errors import (
     ArgumentError,
@@ -263,7 +264,8 @@ class Optimizer:
             raise ArgumentError(
                 message(f"{type(self).__name__}: group {i}",
                         f'"params" and options among {", ".join(options)}',
-                        ", ".join(map(repr, unknown)) or "no params")
+                        ", ".join(map(repr, unknown)) or "no params",
+                        near(unknown[0], options) if unknown else "")
             )  # fmt: skip
         return replace(self, **given), set(own)
 

@@ -20,6 +20,7 @@ from tinygrad_np.errors import ArgumentError, IndexingError, NonFiniteError, Sha
 Array = NDArray[Any]
 Data = Iterable[Any] | Callable[[], Iterable[Any]]
 Batch = tuple[Array, Array, Array | None]
+Shuffle = bool | Callable[[int], ArrayLike]
 ClassWeights = Mapping[int, float] | ArrayLike
 
 
@@ -118,15 +119,16 @@ class Rows:
     def forget(self) -> None:
         """There is nothing to forget."""
 
-    def batches(self, batch_size: int | None, shuffle: bool) -> Iterator[Batch]:
+    def batches(self, batch_size: int | None, shuffle: Shuffle) -> Iterator[Batch]:
         """All rows once, in batches. Without shuffling they are views."""
         x, y, weights, n = self.x, self.y, self.weights, len(self)
-        if batch_size is None or (batch_size >= n and not shuffle):
+        if not callable(shuffle) and (batch_size is None or (batch_size >= n and not shuffle)):
             self._check(slice(None))
             yield x, y, weights
             return
-        order = init.generator().permutation(n) if shuffle else None
-        x_rows, y_rows = (_picker(array, shuffle) for array in (x, y))
+        order = self._order(shuffle)
+        x_rows, y_rows = (_picker(array, order is not None) for array in (x, y))
+        batch_size = n if batch_size is None else batch_size
         for start in range(0, n, batch_size):
             rows: Any = slice(start, start + batch_size)
             if order is not None:
@@ -134,6 +136,24 @@ class Rows:
             if self.mapped:
                 self._check(rows)
             yield x_rows(rows), y_rows(rows), None if weights is None else weights[rows]
+
+    def _order(self, shuffle: Shuffle) -> Array | None:
+        """The rows' indices in the order of an epoch; None for that of the arrays."""
+        n = len(self)
+        if not callable(shuffle):
+            return init.generator().permutation(n) if shuffle else None
+        order = np.asarray(shuffle(n))
+        if order.shape != (n,) or order.dtype.kind not in "iu":
+            raise ShapeError(
+                message(f"{self.operation}: shuffle", f"a function that gives {n} indices of rows",
+                        f"{order.dtype} {order.shape}")
+            )  # fmt: skip
+        if not 0 <= order.min() <= order.max() < n:
+            raise IndexingError(
+                message(f"{self.operation}: shuffle", f"indices of rows in 0..{n - 1}",
+                        f"{order.min()}..{order.max()}")
+            )  # fmt: skip
+        return order
 
     def _check(self, rows: Any) -> None:
         """Refuse NaN and infinity in those rows of mapped arrays, by the place in the whole."""
@@ -182,7 +202,7 @@ class Stream:
         """Forget the batch that was read ahead: a resumed run is in a later epoch."""
         self.begun = None
 
-    def batches(self, batch_size: int | None, shuffle: bool) -> Iterator[Batch]:
+    def batches(self, batch_size: int | None, shuffle: Shuffle) -> Iterator[Batch]:
         """The batches as they come; size and order are up to who makes them."""
         served, self.begun = self.begun or self._read(), None
         return served

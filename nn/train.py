@@ -18,19 +18,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import tinygrad_np as tg
-from nn import init
+from nn import init, losses, optim, schedules
 from nn import metrics as measures
+from nn.byhand import ByHand, HandWritten, as_module, written_back
 from nn.callbacks import Callback, Checkpoint, Run, check_count
 from nn.checkpoint import load_run
-from nn.data import batches, check_rows
+from nn.data import check_rows, serve
 from nn.history import History
 from nn.layers.activation import Sigmoid, Softmax
 from nn.layers.container import Sequential
 from nn.module import Module, as_array, mode
-from nn.names import named
+from nn.names import named, near
 from nn.optim import LBFGS, Optimizer, clip_norm, clip_value
 from nn.schedules import Schedule
-from nn.sources import Batch, ClassWeights, Data, Rows, Stream, source
+from nn.sources import Batch, ClassWeights, Data, Rows, Shuffle, Stream, source
 from tinygrad_np.errors import ArgumentError, NonFiniteError, message
 
 Array = NDArray[Any]
@@ -51,17 +52,17 @@ METRICS: dict[str, Metric] = {
 
 
 def fit(
-    model: Module,
+    model: Module | HandWritten,
     data: Data,
     *,
-    loss: Loss,
+    loss: Loss | None = None,
     optimizer: Optimizer,
     epochs: int = 1,
     batch_size: int | None = 32,
     validation: Data | Mapping[str, Data] | float | None = None,
     metrics: Sequence[str | Metric] = (),
     seed: int | None = None,
-    shuffle: bool = True,
+    shuffle: Shuffle = True,
     verbose: bool | int = True,
     callbacks: Sequence[Callback] = (),
     schedule: Schedule | None = None,
@@ -76,13 +77,17 @@ def fit(
 
     Parameters
     ----------
-    model : Module
+    model : Module, or written by hand
+        The latter has ``.params``, a dict of arrays, and ``.loss(X, y)``, which returns the loss
+        and a dict of their gradients; ``.loss(X)`` returns the scores, for metrics and validation.
+        Its ``.params`` are trained.
     data : (x, y), Dataset, or batches
         Inputs (N, ...) and targets (N, ...). Memory-mapped arrays are read batch by batch. Batches
         are an iterable of (x, y) or (x, y, weights), read once an epoch, or a function of nothing
         that makes one; size and order are theirs.
     loss : callable
         ``loss(outputs, targets)`` gives a Tensor of one element, as the modules of `nn.losses` do.
+        A model written by hand has its own.
     optimizer : Optimizer
         Without parameters it is given those of the model.
     epochs : int
@@ -96,8 +101,9 @@ def fit(
         Names among those of `METRICS`, or functions of (y_true, outputs), both arrays.
     seed : int, optional
         For `nn.seed`: with the same seed and weights, the same run.
-    shuffle : bool
-        Whether each epoch has an order of its own.
+    shuffle : bool or callable
+        Whether each epoch has an order of its own; or a function of the number of rows N that gives
+        the N indices of an epoch, of which some may come twice and others not at all.
     verbose : bool or int
         True for a progress bar, where standard error is a terminal and ``CI`` is not set; an int
         k to print every k-th epoch.
@@ -148,6 +154,8 @@ def fit(
     >>> history["loss"][-1] < history["loss"][0], history["accuracy"][-1] > 0.9
     (True, True)
     """
+    model = as_module("fit", model)
+    loss = _loss_of(model, loss, validation, metrics)
     if seed is not None:
         init.seed(seed)
     interrupted = None if resume is None else _interrupted(resume)
@@ -158,6 +166,7 @@ def fit(
 
     training, held_out = _split(source("fit", data, sample_weight, class_weight), validation)
     parts = (training, *held_out.values())
+    _check_kinds(loss, optimizer, schedule, callbacks)
     _check_settings(parts, epochs, batch_size, accumulate, callbacks, optimizer)
     functions, weighted = _metrics(metrics), _Weighted(loss)
     for part in parts:
@@ -170,8 +179,8 @@ def fit(
 
     settings = {
         "rows": len(training) if isinstance(training, Rows) else None, "batch_size": batch_size,
-        "shuffle": shuffle, "accumulate": accumulate, "clip_norm": clip_norm,
-        "clip_value": clip_value,
+        "shuffle": "a function" if callable(shuffle) else shuffle, "accumulate": accumulate,
+        "clip_norm": clip_norm, "clip_value": clip_value,
     }  # fmt: skip
     callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
     run = Run(model, loss, optimizer, schedule, callbacks, epochs, settings, first_draw)
@@ -184,7 +193,11 @@ def fit(
     loop = _Loop(run, weighted, functions, clips, accumulate)
     steps = training.steps(batch_size)
     total = None if steps is None else epochs * steps
-    with _bar(total, run.epoch * (steps or 0), verbose is True) as bar, mode(model, training=True):
+    with (
+        _bar(total, run.epoch * (steps or 0), verbose is True) as bar,
+        mode(model, training=True),
+        written_back(model),
+    ):
         try:
             loop.train(
                 lambda: training.batches(batch_size, shuffle), held_out, bar,
@@ -243,7 +256,8 @@ class _Loop:
             start = perf_counter()
             measured = self._epoch(batches(), bar)
             for name, part in held_out.items():
-                found = _measure(run.model, part, run.loss, self.metrics, 1024)
+                loss = None if isinstance(run.model, ByHand) else run.loss
+                found = _measure(run.model, part, loss, self.metrics, 1024)
                 measured |= {f"{name}_{measure}": value for measure, value in found.items()}
             if run.schedule is not None:
                 measured["lr"] = run.optimizer.groups[0].lr
@@ -398,7 +412,7 @@ class _Weighted:
 
 
 def evaluate(
-    model: Module,
+    model: Module | HandWritten,
     data: Data,
     *,
     loss: Loss | None = None,
@@ -426,6 +440,7 @@ def evaluate(
     >>> nn.evaluate(model, (x, nn.predict(model, x)), loss=nn.MSE(), metrics=["mae"])
     {'loss': 0.0, 'mae': 0.0}
     """
+    model = as_module("evaluate", model)
     return _measure(model, source("evaluate", data), loss, _metrics(metrics), batch_size)
 
 
@@ -453,12 +468,12 @@ def _measure(
     return measured | _measured(metrics, seen)
 
 
-def predict(model: Module, x: ArrayLike, batch_size: int | None = 1024) -> Array:
+def predict(model: Module | HandWritten, x: ArrayLike, batch_size: int | None = 1024) -> Array:
     """The outputs for all rows of x, in evaluation mode and without recording.
 
     Parameters
     ----------
-    model : Module
+    model : Module, or written by hand
     x : array_like (N, ...)
     batch_size : int or None
         Rows that the model is given at a time, which bounds the memory; None for all.
@@ -478,16 +493,21 @@ def predict(model: Module, x: ArrayLike, batch_size: int | None = 1024) -> Array
     >>> nn.predict(nn.Dense(2, 3), np.ones((5, 2))).shape
     (5, 3)
     """
+    model = as_module("predict", model)
     x = as_array(x, "predict")
     check_rows("predict", x=x)
     size = len(x) if batch_size is None else batch_size
     with mode(model, training=False), tg.no_grad():
-        parts = [_plain(model(part)) for (part,) in batches(x, batch_size=size, shuffle=False)]
+        parts = [_plain(model(part)) for (part,) in serve("predict", {"x": x}, size)]
     return np.concatenate(parts)
 
 
 def predict_proba(
-    model: Module, x: ArrayLike, batch_size: int | None = 1024, *, multilabel: bool = False
+    model: Module | HandWritten,
+    x: ArrayLike,
+    batch_size: int | None = 1024,
+    *,
+    multilabel: bool = False,
 ) -> Array:
     """The probabilities of the classes: softmax of `predict`, or sigmoid for a single column.
 
@@ -552,6 +572,35 @@ def _split(
     return training, {"val": source("fit: validation", validation)}
 
 
+def _check_kinds(loss: Any, optimizer: Any, schedule: Any, callbacks: Any) -> None:
+    """Refuse names and classes where an object is wanted."""
+    if not callable(loss) or isinstance(loss, type):
+        raise ArgumentError(_kind("loss", "a function of (outputs, targets)", loss, losses))
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentError(_kind("optimizer", "an nn.Optimizer", optimizer, optim))
+    if not isinstance(schedule, Schedule | None):
+        raise ArgumentError(_kind("schedule", "an nn.Schedule", schedule, schedules))
+    if not isinstance(callbacks, Iterable):
+        raise ArgumentError(
+            message(
+                "fit: callbacks",
+                "a list of nn.Callback",
+                type(callbacks).__name__,
+                "Write callbacks=[...].",
+            )
+        )
+
+
+def _kind(name: str, expected: str, given: Any, module: Any) -> str:
+    """The message that names what may be meant among the classes of a module."""
+    fix = near(given, module.__all__)
+    if isinstance(given, type):
+        fix = f"Write {name}=nn.{given.__name__}(...)."
+    elif fix:
+        fix = fix.replace("'", "nn.", 1).replace(" or '", " or nn.").replace("'", "(...)")
+    return message(f"fit: {name}", expected, repr(given), fix)
+
+
 def _check_settings(
     parts: Sequence[Rows | Stream],
     epochs: int,
@@ -607,6 +656,8 @@ def _try(
     Each sees all the targets given; the outputs for the first row stand for those of the others.
     """
     x, y, weights = batch
+    if isinstance(model, ByHand) and not model.gives_scores:
+        return
     row = predict(model, x[:1])
     outputs = np.broadcast_to(row, (len(y), *row.shape[1:]))
     size = batch_size or len(y)
@@ -622,6 +673,34 @@ def _try(
                             'Use reduction="mean" or "sum".')
                 )  # fmt: skip
         _measured(metrics, [(y, outputs)])
+
+
+def _loss_of(
+    model: Module, loss: Loss | None, validation: Any, metrics: Sequence[str | Metric]
+) -> Loss:
+    """The loss that was given, or that of a model written by hand."""
+    if not isinstance(model, ByHand):
+        if loss is None:
+            raise ArgumentError(
+                message("fit", "a loss", "none", "Give one of nn.losses: loss=nn.MSE().")
+            )
+        return loss
+    name = type(model.model).__name__
+    if loss is not None:
+        raise ArgumentError(
+            message("fit", f"no loss, for {name}.loss is it", repr(loss), "Leave loss= out.")
+        )
+    if not model.gives_scores and (metrics or validation is not None):
+        raise ArgumentError(
+            message("fit: metrics and validation", f"{name}.loss(X), which gives the scores",
+                    f"only {name}.loss(X, y)", "Write loss(self, X, y=None).")
+        )  # fmt: skip
+    if validation is not None and not metrics:
+        raise ArgumentError(
+            message("fit: validation", "metrics to measure", f"none, and {name}.loss(X, y) is for "
+                    "training", 'Give metrics=["accuracy"].')
+        )  # fmt: skip
+    return model.loss
 
 
 def _clips(

@@ -205,7 +205,7 @@ def test_early_stopping_restores_buffers_and_begins_anew_in_another_fit():
         (lambda: nn.EarlyStopping(monitor="taste"), "got mode=None for 'taste'. Say which values"),
         (
             lambda: fit(nn.EarlyStopping(monitor="val_loss")),
-            "expected monitor among loss, got 'val",
+            "expected monitor among loss, got 'val_loss'. Did you mean 'loss'?",
         ),
     ],
 )

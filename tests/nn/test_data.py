@@ -41,6 +41,20 @@ def test_check_finite_places_in_other_dimensions():
         check_finite([[[0.0], [np.nan]]], "load")
 
 
+@pytest.mark.parametrize("shape", [(2**17 + 3,), (1000, 200), (3, 2**17)])
+def test_check_finite_looks_at_every_part_of_large_arrays(shape):
+    x = np.zeros(shape, np.float32)
+    check_finite(x, "load")
+    check_finite(x.T, "load")
+    for place in (0, x.size // 2, x.size - 1):
+        y = x.copy()
+        y.flat[place] = np.nan
+        with pytest.raises(NonFiniteError, match="got nan at"):
+            check_finite(y, "load")
+        with pytest.raises(NonFiniteError, match="got nan at"):
+            check_finite(y, "load", allow_inf=True)
+
+
 def test_check_finite_passes_numbers_and_other_dtypes():
     check_finite(np.array([1.0, -1e308]), "load")
     check_finite(np.array([1, 2]), "load")

@@ -53,11 +53,123 @@ def test_plain_distributions():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_name_gives_shape_and_dtype_and_follows_the_seed(name, dtype):
     function = init.initializer(name)
-    w = function((3, 4), rng=5, dtype=dtype)
-    assert (w.shape, w.dtype) == ((3, 4), dtype)
-    np.testing.assert_array_equal(w, function((3, 4), rng=np.random.default_rng(5), dtype=dtype))
-    if name not in ("zeros", "ones"):
-        assert not np.array_equal(w, function((3, 4), rng=6, dtype=dtype))
+    shape = (3, 4, 5) if name == "dirac" else (3, 4)
+    w = function(shape, rng=5, dtype=dtype)
+    assert (w.shape, w.dtype) == (shape, dtype)
+    np.testing.assert_array_equal(w, function(shape, rng=np.random.default_rng(5), dtype=dtype))
+    if name not in ("zeros", "ones", "identity", "dirac"):
+        assert not np.array_equal(w, function(shape, rng=6, dtype=dtype))
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5), (4, 3, 2, 2), (2, 3, 5)])
+def test_orthogonal_has_orthonormal_rows_or_columns(shape):
+    w = init.orthogonal(gain=3)(shape, rng=0, dtype=np.float64).reshape(shape[0], -1) / 3
+    gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+    np.testing.assert_allclose(gram, np.eye(min(w.shape)), atol=1e-14)
+    torch = pytest.importorskip("torch")
+    theirs = torch.empty(shape, dtype=torch.float64)
+    torch.nn.init.orthogonal_(theirs)  # of other numbers, but the same kind
+    theirs = theirs.numpy().reshape(shape[0], -1)
+    assert np.linalg.matrix_rank(theirs) == np.linalg.matrix_rank(w)
+    np.testing.assert_allclose(np.linalg.norm(theirs), np.linalg.norm(w), rtol=1e-12)
+
+
+def test_orthogonal_matrices_are_drawn_evenly():
+    # Without the signs, QR would never give a rotation beside a reflection: the first column of Q
+    # would have the sign opposite to that of the drawn one. The mean of an even draw is 0, its
+    # variance 1/n.
+    draws = np.array([init.orthogonal()((3, 3), rng=i, dtype=np.float64) for i in range(4000)])
+    error = 5 / math.sqrt(3 * len(draws))
+    assert abs(draws.mean(axis=0)).max() < error
+    determinants = np.linalg.det(draws)
+    assert abs(determinants.mean()) < 5 / math.sqrt(len(draws))
+    assert abs((draws**2).mean(axis=0) - 1 / 3).max() < error
+
+
+def test_truncated_normal_has_no_tails():
+    w = init.truncated_normal(std=0.5, mean=2)((N, M), rng=0, dtype=np.float64)
+    assert 0.99 < abs(w - 2).max() <= 1
+    # Variance of the normal cut at 2: 1 - 2 a phi(a) / (2 Phi(a) - 1) with a = 2.
+    phi, inside = math.exp(-2) / math.sqrt(2 * math.pi), math.erf(math.sqrt(2))
+    variance = 1 - 2 * 2 * phi / inside
+    assert abs(w.mean() - 2) < 5 * 0.5 / math.sqrt(w.size)
+    assert abs(w.var() / (0.25 * variance) - 1) < 5 * math.sqrt(2 / w.size)
+    assert abs(init.truncated_normal(limit=0.1)((1000,), rng=0)).max() <= 0.1
+
+
+@pytest.mark.parametrize("distribution", init.DISTRIBUTIONS)
+@pytest.mark.parametrize(("mode", "fan"), [("in", N), ("out", M), ("mean", (N + M) / 2)])
+def test_variance_scaling_has_the_variance_it_says(mode, fan, distribution):
+    w = init.variance_scaling(3, mode, distribution)((N, M), rng=0, dtype=np.float64)
+    assert abs(w.mean()) < 5 * math.sqrt(3 / fan / w.size)
+    assert abs(w.var() / (3 / fan) - 1) < 5 * math.sqrt(2 / w.size)
+    bounds = {"normal": 4, "truncated_normal": 2 / 0.8796, "uniform": math.sqrt(3)}
+    assert (abs(w).max() > 1.001 * bounds[distribution] * math.sqrt(3 / fan)) == (
+        distribution == "normal"
+    )
+
+
+def test_variance_scaling_holds_the_other_rules():
+    for rule, scale, mode in (("he", 2, "in"), ("xavier", 1, "mean"), ("lecun", 1, "in")):
+        for kind in ("normal", "uniform"):
+            np.testing.assert_allclose(
+                init.variance_scaling(scale, mode, kind)((4, 6), rng=0, dtype=np.float64),
+                getattr(init, f"{rule}_{kind}")((4, 6), rng=0, dtype=np.float64),
+                rtol=1e-15,
+            )
+    kernel = init.variance_scaling(2, "out")((8, 3, 5, 5), rng=0, dtype=np.float64)
+    assert kernel.std() == pytest.approx(math.sqrt(2 / (8 * 25)), rel=0.1)
+
+
+def test_identity_and_dirac_pass_on_what_they_are_given():
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 7)).astype(np.float32)
+    np.testing.assert_array_equal(nn.Dense(7, 7, weights_init="identity")(x).data, x)
+    wide = nn.Dense(7, 9, weights_init=nn.init.identity(gain=2))(x).data
+    np.testing.assert_array_equal(wide, np.concatenate([2 * x, 0 * x[..., :2]], axis=-1))
+    same = nn.Conv2d(3, 3, kernel=3, padding=1, weights_init="dirac")(x).data
+    np.testing.assert_allclose(same, x, rtol=1e-6)
+    torch = pytest.importorskip("torch")
+    for shape, groups in (((4, 2, 3), 1), ((2, 4, 3, 5), 1), ((6, 2, 3, 3), 3), ((4, 3, 2), 2)):
+        theirs = torch.nn.init.dirac_(torch.empty(shape), groups).numpy()
+        np.testing.assert_array_equal(init.dirac(groups)(shape), theirs)
+
+
+def test_sparse_leaves_as_many_inputs_to_each_output():
+    w = init.sparse(0.9, std=2.0)((105, 200), rng=0, dtype=np.float64)
+    np.testing.assert_array_equal((w != 0).sum(axis=0), np.full(200, 105 - math.ceil(0.9 * 105)))
+    assert abs(w[w != 0].std() / 2 - 1) < 5 * math.sqrt(0.5 / np.count_nonzero(w))
+    rows = (w != 0).mean(axis=1)  # and any input is as likely as any other
+    assert abs(rows - rows.mean()).max() < 5 * math.sqrt(0.1 * 0.9 / 200)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: init.orthogonal()((3,)), ShapeError,
+         "init.orthogonal: expected a shape (in, out) or (out, in, ...), got (3,). For a bias"),
+        (lambda: init.identity()((3, 3, 3)), ShapeError, "give dirac()."),
+        (lambda: init.dirac()((3, 3)), ShapeError, "give identity()."),
+        (lambda: init.dirac(2)((3, 3, 3)), ShapeError, "whose outputs 2 divides, got (3, 3, 3)"),
+        (lambda: init.sparse(0.5)((3,)), ShapeError, "init.sparse: expected a shape (in, out)"),
+        (lambda: init.sparse(1.5), ArgumentError, "expected sparsity in [0, 1], got 1.5."),
+        (lambda: init.truncated_normal(limit=0), ArgumentError, "limit above 0, got 0."),
+        (lambda: init.variance_scaling(-1), ArgumentError, "scale above 0, got -1."),
+        (lambda: init.variance_scaling(1, "fan_in"), ArgumentError,
+         "init.variance_scaling: mode: expected one of in, out, mean, got 'fan_in'."),
+        (lambda: init.variance_scaling(1, "in", "unifrm"), ArgumentError, "mean 'uniform'"),
+        (lambda: init.variance_scaling()((3,)), ShapeError, "to tell the fan-in, got (3,)"),
+    ],
+)  # fmt: skip
+def test_what_an_initialiser_cannot_take_is_refused(make, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        make()
+
+
+def test_variance_scaling_of_a_bias_takes_the_fans_of_its_weights():
+    rule = init.variance_scaling(2, "in", "uniform")
+    layer = nn.Dense(N, M, bias_init=rule, rng=0, dtype=np.float64)
+    assert abs(layer.b.data).max() < math.sqrt(6 / N)
+    assert layer.b.data.var() == pytest.approx(2 / N, rel=0.2)
 
 
 def test_a_seed_means_the_same_network_in_every_dtype():
@@ -112,6 +224,7 @@ def test_ready_made_values_are_copied():
     ("given", "text"),
     [
         ("he-normal", "got 'he-normal'. Did you mean 'he_normal'"),
+        ("he", "got 'he'. Did you mean 'he_normal' or 'he_uniform'?"),
         ("xavier", "Did you mean 'xavier_normal' or 'xavier_uniform'?"),
         (0.1, "init: expected a callable or one of xavier_normal, xavier_uniform, he_normal"),
     ],

@@ -131,7 +131,7 @@ def test_repr_shows_what_differs_from_the_default():
     "loss", [nn.MSE, nn.HalfSquaredError, nn.SoftmaxCrossEntropy, nn.BinaryCrossEntropy]
 )
 def test_unknown_reductions_are_refused(loss):
-    text = f"{loss.__name__}: expected reduction among mean, sum, none, got 'avg'."
+    text = f"{loss.__name__}: reduction: expected one of mean, sum, none, got 'avg'."
     with pytest.raises(ArgumentError, match=f"^{re.escape(text)}$"):
         loss(reduction="avg")
 
@@ -142,6 +142,11 @@ def test_unknown_reductions_are_refused(loss):
         (nn.MSE(), np.ones(N), ShapeError, "the shape of predictions, (4, 3), got (4,)."),
         (nn.HalfSquaredError(), np.ones((N, 1)), ShapeError, "of predictions, (4, 3), got (4, 1)."),
         (nn.BinaryCrossEntropy(), T, ShapeError, "the shape of logits, (4, 3), got (4,)."),
+        (nn.BinaryCrossEntropy(), np.full((N, K), 2), IndexingError,
+         "BinaryCrossEntropy: expected targets in 0 ... 1, got 2 ... 2. The labels of the two"),
+        (nn.BinaryCrossEntropy(), -np.ones((N, K)), IndexingError, "got -1.0 ... -1.0."),
+        (nn.BinaryCrossEntropy(), np.full((N, K), np.nan), IndexingError, "got nan ... nan."),
+        (nn.Hinge(), np.zeros((N, K)), ArgumentError, "give 2 * labels - 1."),
         (nn.SoftmaxCrossEntropy(), T + 1, IndexingError, "got 1 ... 3. Do the labels start at 1?"),
         (nn.SoftmaxCrossEntropy(), T * 1.0, DtypeError, "Did you mean labels.astype(int)?"),
         (nn.SoftmaxCrossEntropy(), T[:, None], ShapeError, "Did you mean labels.reshape(-1)"),

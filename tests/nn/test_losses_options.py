@@ -133,7 +133,7 @@ def test_weights_are_no_parameters():
     ("call", "error", "text"),
     [
         (lambda: nn.Huber(delta=0), ArgumentError, "Huber: expected delta above 0, got 0."),
-        (lambda: nn.L1("avg"), ArgumentError, "L1: expected reduction among mean, sum, none, got"),
+        (lambda: nn.L1("avg"), ArgumentError, "L1: reduction: expected one of mean, sum, none, got"),
         (lambda: nn.CosineDistance()(Z, X[:, :2]), ShapeError,
          "CosineDistance: expected targets of the shape of the outputs, (4, 3), got (4, 2)."),
         (lambda: nn.NLL(weight=[1, 2])(LOGP, T), ShapeError, "weight of a shape that broadcasts to"),

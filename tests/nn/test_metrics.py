@@ -377,6 +377,13 @@ def test_labels_need_a_column_of_scores(metric):
         metric([0, 2], [[1, 0], [0, 1]])
 
 
+@pytest.mark.parametrize("metric", [accuracy, precision, recall, f1, confusion_matrix])
+@pytest.mark.parametrize("labels", [[0, 2], [-1, 0]])
+def test_labels_without_a_column_are_refused(metric, labels):
+    with pytest.raises(IndexingError, match=r"labels in 0 \.\. 1, one for each column of scores"):
+        metric(labels, [[1, 0], [0, 1]])
+
+
 @pytest.mark.parametrize("metric", [precision, recall, f1])
 def test_unknown_average(metric):
     name = metric.__name__
@@ -386,6 +393,8 @@ def test_unknown_average(metric):
         rf"or None, got 'binary'\. .* is {name}\(\.\.\., average=None\)\[1\]",
     ):
         metric([0, 1], [0, 1], average="binary")
+    with pytest.raises(ArgumentError, match="Did you mean 'macro'"):
+        metric([0, 1], [0, 1], average="marco")
 
 
 def test_top_k_refuses_k():

@@ -733,7 +733,7 @@ def leaf(shape=(2,)):
             lambda: SGD([{"params": [leaf()], "momentun": 0.9}], lr=0.1),
             ArgumentError,
             'SGD: group 0: expected "params" and options among lr, weight_decay, momentum, '
-            "dampening, nesterov, got 'momentun'.",
+            "dampening, nesterov, got 'momentun'. Did you mean 'momentum'?",
         ),
         (lambda: SGD([{"lr": 0.9}], lr=0.1), ArgumentError, "nesterov, got no params."),
         (lambda: SGD([{"params": [leaf()], "lr": -1}], lr=0.1), ArgumentError, "lr: expected a"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -83,6 +84,36 @@ def test_a_full_batch_is_one_step_an_epoch_in_the_given_order():
     assert all(batch is x for batch in seen)
 
 
+@pytest.mark.parametrize("batch_size", [4, 10, None])
+def test_a_function_gives_the_order_of_each_epoch(batch_size):
+    x, y = data()
+    rng, seen = np.random.default_rng(3), []
+
+    class Spy(nn.Dense):
+        def forward(self, x):
+            if self.training:
+                seen.append(x)
+            return super().forward(x)
+
+    orders = [rng.integers(10, size=10) for _ in range(2)]  # drawn with replacement
+    served = iter(orders)
+    fit(Spy(4, 3), (x, y), epochs=2, batch_size=batch_size, shuffle=lambda n: next(served)[:n])
+    np.testing.assert_array_equal(np.concatenate(seen), x[np.concatenate(orders)])
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "text"),
+    [(range(9), ShapeError, "fit: shuffle: expected a function that gives 10 indices of rows, got "
+      "int64 (9,)."),
+     (np.full(10, 0.5), ShapeError, "got float64 (10,)."),
+     (range(1, 11), IndexingError, "fit: shuffle: expected indices of rows in 0..9, got 1..10."),
+     (range(-1, 9), IndexingError, "got -1..8.")],
+)  # fmt: skip
+def test_an_order_that_does_not_fit_is_refused(order, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        fit(network(), shuffle=lambda n: order)
+
+
 def test_batches_hold_every_row_once_an_epoch_in_a_new_order():
     orders = []
 
@@ -145,6 +176,35 @@ def test_the_same_seed_gives_the_same_run():
     (model, history), (twin, again), (_, other) = run(1), run(1), run(2)
     assert history == again != other
     assert_same_weights(model, twin)
+
+
+def test_the_same_seed_gives_the_same_run_on_any_number_of_threads():
+    code = """
+import sys
+import numpy as np, nn
+rng = np.random.default_rng(0)
+x, y = rng.random((300, 784)), rng.integers(10, size=300)
+nn.seed(0)
+model = nn.Sequential(nn.Dense(784, 64, activation="relu", dtype=float), nn.Dropout(0.2),
+                      nn.Dense(64, 10, dtype=float))
+nn.fit(model, (x, y), loss=nn.SoftmaxCrossEntropy(), optimizer=nn.Adam(lr=1e-3), epochs=2, seed=1)
+state = [p.data.ravel() for p in model.parameters()] + [nn.init.normal()((5,), None, float)]
+sys.stdout.buffer.write(np.concatenate(state).tobytes())
+"""
+
+    def run(threads):
+        names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = os.environ | dict.fromkeys(names, str(threads))
+        line = [sys.executable, "-c", code]
+        done = subprocess.run(line, capture_output=True, check=True, env=environment)
+        return np.frombuffer(done.stdout)
+
+    one, again, two = run(1), run(1), run(2)
+    np.testing.assert_array_equal(one, again)
+    np.testing.assert_array_equal(one[-5:], two[-5:])  # as many numbers have been drawn
+    # A BLAS may add in another order; 20 steps of Adam make more of it. Another order of the rows,
+    # or other units dropped, would show in the first digits.
+    np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-9)
 
 
 def test_nn_seed_fixes_the_run_too():
@@ -262,6 +322,29 @@ REFUSED = {
         (X, Y), {"loss": CE_NONE}, ArgumentError,
         "fit: expected a loss that gives a Tensor of one element, got (4,) from "
         "SoftmaxCrossEntropy(reduction='none'). Use reduction=\"mean\""),
+    "loss by name": (
+        (X, Y), {"loss": "mse"}, ArgumentError, "fit: loss: expected a function of (outputs, "
+        "targets), got 'mse'. Did you mean nn.MSE(...)?"),
+    "loss class": (
+        (X, Y), {"loss": nn.MSE}, ArgumentError, "Write loss=nn.MSE(...)."),
+    "optimizer by name": (
+        (X, Y), {"optimizer": "adam"}, ArgumentError,
+        "fit: optimizer: expected an nn.Optimizer, got 'adam'. Did you mean nn.Adam(...) or nn."),
+    "optimizer class": (
+        (X, Y), {"optimizer": nn.SGD}, ArgumentError, "Write optimizer=nn.SGD(...)."),
+    "schedule by name": (
+        (X, Y), {"schedule": "cosine"}, ArgumentError,
+        "fit: schedule: expected an nn.Schedule, got 'cosine'. Did you mean nn.CosineDecay(...)"),
+    "a callback": (
+        (X, Y), {"callbacks": nn.EarlyStopping()}, ArgumentError,
+        "fit: callbacks: expected a list of nn.Callback, got EarlyStopping. Write callbacks=[...]."),
+    "metric without column": (
+        (X, np.r_[Y[:9], 3]), {"loss": lambda z, t: z.sum(), "metrics": ["accuracy"]},
+        IndexingError, "accuracy: expected labels in 0 .. 2, one for each column of scores, got "
+        "labels from 0 to 3."),
+    "binary labels": (
+        (X, np.tile(Y[:, None], 3)), {"loss": nn.BinaryCrossEntropy()}, IndexingError,
+        "BinaryCrossEntropy: expected targets in 0 ... 1, got 1 ... 2."),
     "no tensor": ((X, Y), {"loss": lambda z, t: 1.0}, ArgumentError, "got () from <function"),
 }  # fmt: skip
 
@@ -343,7 +426,11 @@ def test_predict_is_the_forward_pass_in_batches_without_recording():
     ("x", "error", "text"),
     [
         (np.ones((0, 4)), ShapeError, "predict: expected at least one row"),
-        (nan(X), NonFiniteError, "got nan at row 3, column 1"),
+        (
+            nan(X),
+            NonFiniteError,
+            "predict: expected finite numbers in x of shape (10, 4), got nan at row 3, column 1",
+        ),
         ([["a"]], DtypeError, "predict: expected real numbers"),
         (np.ones((2, 5)), ShapeError, "expected x (..., 4), got (2, 5)"),
     ],
