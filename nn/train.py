@@ -72,6 +72,7 @@ def fit(
     class_weight: ClassWeights | None = None,
     sample_weight: ArrayLike | None = None,
     resume: str | os.PathLike[str] | None = None,
+    compile: bool | None = None,
 ) -> History:
     """Train a model: for each batch, forward, backward, step.
 
@@ -123,6 +124,10 @@ def fit(
     resume : path, optional
         A file of `nn.Checkpoint`: the run goes on where it was written, with the seed, options and
         learning rate of then, to the same bits. A file that is not there yet means from the start.
+    compile : bool, optional
+        Whether the step is compiled (see `tinygrad_np.compile`): by default where it can be, with
+        True also with a warning where it cannot. Weights then differ by rounding from those of a
+        run that is not; with a `Checkpoint` or ``resume`` they are the same to the bit.
 
     Returns
     -------
@@ -191,6 +196,9 @@ def fit(
             part.forget()
     run.history.sets = list(held_out)
     loop = _Loop(run, weighted, functions, clips, accumulate)
+    if compile or (compile is None and loop.replayable):
+        exact = resume is not None or any(isinstance(one, Checkpoint) for one in callbacks)
+        loop.whole_step = tg.compile(loop.whole_step, exact=exact, warn=compile is True)
     steps = training.steps(batch_size)
     total = None if steps is None else epochs * steps
     with (
@@ -239,6 +247,13 @@ class _Loop:
             if type(callback).on_step_end is not Callback.on_step_end
         ]  # fmt: skip
         self.rows = 0  # of the batches since the last step
+        self.whole_step: Callable[..., Any] = self._whole_step
+
+    @property
+    def replayable(self) -> bool:
+        """Whether each batch is a step of its own, and the step a function of the batch."""
+        own = isinstance(self.run.optimizer, LBFGS) or isinstance(self.run.model, ByHand)
+        return self.accumulate == 1 and not own
 
     def train(
         self,
@@ -284,38 +299,52 @@ class _Loop:
         run, weighted, good, accumulate = self.run, self.weighted, self.good, self.accumulate
         model, loss, optimizer = run.model, run.loss, run.optimizer
         summed = weighted.summed
-        special = accumulate > 1 or self.clips or self.schedule or self.watchers
-        plain = not (special or isinstance(optimizer, LBFGS))
         total, rows = 0.0, 0
         seen: list[tuple[Array, Array]] = []
         for step, (x, y, weights) in enumerate(served, start=1):
-            if accumulate == 1 or step % accumulate == 1:
-                optimizer.zero_grad()
-            outputs = model(x)
-            error = loss(outputs, y) if weights is None else weighted(outputs, y, weights)
-            value = error.item()
+            place, run.step = f"epoch {run.epoch}, step {step}", step
+            to_copy = good.batches % COPIED == 0
+            if self.replayable and not to_copy:
+                error, outputs = self.whole_step(x, y, weights)
+            else:
+                if accumulate == 1 or step % accumulate == 1:
+                    optimizer.zero_grad()
+                outputs = model(x)
+                error = loss(outputs, y) if weights is None else weighted(outputs, y, weights)
+            value = run.value = error.item()
             if not -inf < value < inf:  # nor if it is nan
-                raise good.refusal(f"epoch {run.epoch}, step {step}", f"{value}")
-            if good.batches % COPIED == 0:
-                good.copy(f"epoch {run.epoch}, step {step}")
-            good.batches += 1
+                raise good.refusal(place, f"{value}")
             weight = 1 if summed else len(y)
             total += weight * value
             rows += weight
             if self.metrics:
                 seen.append((y, _plain(outputs)))
-            if plain:
-                error.backward()
-                optimizer.step()
+            if self.replayable and not to_copy:
+                self._after_step()
             else:
-                run.step, run.value = step, value
+                if to_copy:
+                    good.copy(place)
                 again = partial(self._loss, x, y, weights)
                 self._update(error, weight, step % accumulate == 0, again)
+            good.batches += 1
             if bar is not None and bar.update():
                 bar.set_postfix({"epoch": run.epoch, "loss": value}, refresh=False)
         if self.rows:
             self._step()
         return {"loss": total if summed else total / rows} | _measured(self.metrics, seen)
+
+    def _whole_step(self, x: Array, y: Array, weights: Array | None) -> tuple[Any, Any]:
+        """One batch, forward and back, and the update; the loss, and the outputs for metrics."""
+        run = self.run
+        run.optimizer.zero_grad()
+        outputs = run.model(x)
+        error = run.loss(outputs, y) if weights is None else self.weighted(outputs, y, weights)
+        if abs(error) < inf:
+            error.backward()
+            for clip in self.clips:
+                clip()
+            run.optimizer.step()
+        return error, outputs if self.metrics else None
 
     def _loss(self, x: Array, y: Array, weights: Array | None) -> Any:
         return self.weighted(self.run.model(x), y, weights)
@@ -344,6 +373,9 @@ class _Loop:
             optimizer.step(again)
         else:
             optimizer.step()
+        self._after_step()
+
+    def _after_step(self) -> None:
         if self.schedule is not None:
             self.schedule.step()
         for callback in self.watchers:

@@ -151,7 +151,10 @@ class Log:
         if isinstance(leaf, Tensor):
             self.given.append((leaf.node.value, leaf.node))
             return leaf
-        if type(leaf) is np.ndarray:
+        if isinstance(leaf, np.ndarray):
+            if type(leaf) not in (np.ndarray, np.memmap):
+                self.refuse(f"an argument is a {type(leaf).__name__}, not a plain array.")
+                return leaf
             own = np.array(leaf)  # memory of its own, by which its views are known
             self.given.append((own, None))
             return self.array(own, None)

@@ -120,10 +120,10 @@ class Lowered(NamedTuple):
     touched: list[Node]
 
 
-def lower(log: Log, result: Any) -> Lowered:
-    """The calls of a step that was logged, and what it returned."""
+def lower(log: Log, result: Any, exact: bool = False) -> Lowered:
+    """The calls of a step that was logged, and what it returned; see `compile` for ``exact``."""
     with np.errstate(all="ignore"):  # what an example gives rise to says nothing of a run
-        return Lowering(log).run(result)
+        return Lowering(log, exact).run(result)
 
 
 class Lowering:
@@ -136,9 +136,9 @@ class Lowering:
         What the rewrite of an operation leaves for that of its VJP.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, exact: bool) -> None:
         self.log = log
-        self.tape = Tape()
+        self.tape = Tape(exact)
         self.lines = self.tape.calls
         self.values: dict[Node, Any] = {}
         self.arrays: dict[int, tuple[Any, Traced]] = {}  # by identity
@@ -299,7 +299,7 @@ class Lowering:
     ) -> Any:
         """What a rewrite makes of an operation; None if there is none for these arguments."""
         rewrite = FORWARD.get(primitive)
-        if rewrite is None:
+        if rewrite is None or self.tape.exact:
             return None
         mark = self.tape.mark()
         try:
@@ -429,7 +429,7 @@ class Lowering:
 
     def _pulled_by_rewrite(self, primitive: Primitive, node: Node, known: dict[str, Any]) -> Any:
         rewrite = BACKWARD.get(primitive)
-        if rewrite is None:
+        if rewrite is None or self.tape.exact:
             return None
         mark = self.tape.mark()
         try:

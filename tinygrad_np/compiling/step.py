@@ -29,7 +29,7 @@ VARIANTS = 8
 PATIENCE = 2
 
 
-def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
+def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> Compiled[P, R]:
     """The same function, but from its third call on as straight-line NumPy on reused memory.
 
     The first call runs the step as it is, the second keeps a log of it and writes the compiled
@@ -43,6 +43,9 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
         A training step (forward, ``backward()``, ``optimizer.step()``), or any function of arrays
         and Tensors. Its Python code no longer runs once it is compiled: what it prints, counts or
         appends happens in the first calls only.
+    exact : bool
+        Whether every number is to be that of the step as it is, to the bit. Otherwise sums may be
+        taken in another order, for the speed of it.
     warn : bool
         Whether to warn, once for each reason, when the step goes on as it is; see ``.reason``.
 
@@ -65,8 +68,9 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
 
     Notes
     -----
-    The numbers are those of the step as it is, to the bit where NumPy adds up in the same order;
-    long narrow arrays are laid out column by column, which changes that order, and so the rounding.
+    Unless ``exact``, long narrow arrays are laid out column by column, a bias is part of the product
+    with its weights, and probabilities are divided by their sum last: NumPy then adds up in another
+    order, and the results differ by rounding.
     A branch on a tensor (``if loss > 10:``) is guarded: where it goes the other way, the step runs
     as it is and that way is captured, too. Gradients are left where the next run overwrites them
     and copied when ``.grad`` is read. Results are arrays of the caller's own.
@@ -93,7 +97,7 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
     """
     if not callable(step):
         raise DtypeError(message("compile", "a function", type(step).__name__))
-    return Compiled(step, warn)
+    return Compiled(step, exact, warn)
 
 
 class Variant(NamedTuple):
@@ -127,6 +131,7 @@ class Entry:
     """What is known for arguments of the same shapes, dtypes and numbers."""
 
     def __init__(self) -> None:
+        self.seen = False
         self.variants: list[Variant] = []
         self.rehearsed: set[int] = set()
         self.failures = 0
@@ -144,15 +149,15 @@ class Compiled(Generic[P, R]):
         Why it runs as it is for the last arguments that it was called with.
     """
 
-    def __init__(self, step: Callable[P, R], warn: bool) -> None:
+    def __init__(self, step: Callable[P, R], exact: bool, warn: bool) -> None:
         self.step = step
+        self.exact = exact
         self.warn = warn
         self.reason: str | None = None
         self._entries: dict[Any, Entry] = {}
         self._latest: Variant | None = None
         self._fast: Callable[..., Any] | None = None
         self._count = 0
-        self._warm = False
         self._state = 0
         self._around = _numbers_around(step)
         self._numbers = self._around()
@@ -190,13 +195,11 @@ class Compiled(Generic[P, R]):
     # -- the slow way ------------------------------------------------------------------------------
 
     def _slowly(self, args: Any, options: Any) -> Any:
-        if not self._warm:
-            self._warm = True
-            return self.step(*args, **options)
         arrays, key = _signature(args, options)
         entry = self._entries.setdefault((key, Surroundings.state, self._around()), Entry())
         self.reason = entry.reason
-        if entry.reason is not None:
+        if entry.reason is not None or not entry.seen:
+            entry.seen = True  # shapes that come once are not worth a program
             return self.step(*args, **options)
         for variant in entry.variants:
             if id(variant) in entry.rehearsed:
@@ -209,7 +212,7 @@ class Compiled(Generic[P, R]):
     def _remember(self, variant: Variant, args: Any, options: Any) -> None:
         """Let the next call try this one first, past all that is slow."""
         self._latest = variant
-        flat = not options and all(isinstance(one, np.ndarray | Tensor) for one in args)
+        flat = not options and all(type(one) in (np.ndarray, Tensor) for one in args)
         simple = flat and variant.finish is None and not variant.lowered.generators
         self._fast = variant.function if simple else None
         self._count = len(args)
@@ -284,7 +287,7 @@ class Compiled(Generic[P, R]):
         reason = log.reason or taken_but_not_returned(log, result)
         if reason is not None:
             raise UnreplayableError(reason)
-        lowered = lower(log, result)
+        lowered = lower(log, result, self.exact)
         plan = Plan(lowered)
         name = getattr(self.step, "__name__", "step")
         source = Source(
@@ -302,7 +305,7 @@ class Compiled(Generic[P, R]):
 
     def _changed(self, variant: Variant, log: Log, result: Any) -> str | None:
         """What the log of another run says that is not in the one that was compiled."""
-        lowered = lower(log, result)
+        lowered = lower(log, result, self.exact)
         for ours, theirs in zip(variant.lowered.constants, lowered.constants):
             same = ours is theirs or (
                 type(ours) is type(theirs)
@@ -421,7 +424,9 @@ def _signature(args: Any, options: Any) -> tuple[list[Any], Any]:
     arrays: list[Any] = []
 
     def part(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor | np.ndarray):
+        if type(leaf) is np.memmap:
+            leaf = leaf.view(np.ndarray)
+        if type(leaf) in (Tensor, np.ndarray):
             arrays.append(leaf)
             return (type(leaf), leaf.shape, leaf.dtype.str, plain(leaf).strides)
         hashable = isinstance(leaf, int | float | str | bool | type(None))

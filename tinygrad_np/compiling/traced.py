@@ -123,7 +123,10 @@ def is_tall(shape: tuple[int, ...]) -> bool:
 class Tape:
     """The calls in order, and the memory they speak of."""
 
-    def __init__(self) -> None:
+    def __init__(self, exact: bool = False) -> None:
+        self.exact = (
+            exact  # whether every result lies in memory as it does when the step runs as it is
+        )
         self.calls: list[Any] = []  # and what else has its place among them
         self.note = ""
         self.writable = False  # whether arrays that are no stand-ins may be written into
@@ -191,7 +194,8 @@ class Tape:
             return Traced(self, np.asarray(example), Storage(FRESH, example.nbytes))
         example = np.asarray(example)
         columns = kind == INTO_COLUMNS or (is_tall(example.shape) and kind != INTO_ROWS)
-        if columns or (kind == ELEMENTWISE and _follows_columns(example, args)):
+        columns = columns or (kind == ELEMENTWISE and _follows_columns(example, args))
+        if columns and not self.exact:
             example = np.asfortranarray(example)
         return self.temporary(example)
 
