@@ -6,7 +6,7 @@
 ()
 """
 
-from nn import datasets, init, layers, losses, metrics
+from nn import datasets, init, layers, losses, metrics, parallel
 from nn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, Run
 from nn.checkpoint import load, save
 from nn.data import Standardizer, batches, one_hot, train_test_split
@@ -53,7 +53,7 @@ __all__ = [
     "Inspector", "LinearWarmup", "Lion", "Module", "MultiStepDecay", "NAdam", "OneCycle",
     "Optimizer", "RAdam", "RMSProp", "ReduceOnPlateau", "Run", "Schedule", "Standardizer",
     "StepDecay", "Summary", "TensorBoardLog", "batches", "classification_report", "clip_norm",
-    "clip_value", "datasets", "evaluate", "fit", "init", "inspect", "load", "metrics", "one_hot",
+    "clip_value", "datasets", "evaluate", "fit", "init", "inspect", "load", "metrics", "one_hot", "parallel",
     "predict", "predict_proba", "save", "seed", "train_test_split",
 ]  # fmt: skip
 __all__ += layers.__all__

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,6 +28,7 @@ from nn.layers.container import Sequential
 from nn.module import Module, as_array, mode
 from nn.names import named
 from nn.optim import LBFGS, Optimizer, clip_norm, clip_value
+from nn.parallel import Ranks, check_loss, job, on_terminal
 from nn.schedules import Schedule
 from nn.sources import Batch, ClassWeights, Data, Rows, Stream, source
 from tinygrad_np.errors import ArgumentError, NonFiniteError, message
@@ -71,6 +71,7 @@ def fit(
     class_weight: ClassWeights | None = None,
     sample_weight: ArrayLike | None = None,
     resume: str | os.PathLike[str] | None = None,
+    parallel: bool = False,
 ) -> History:
     """Train a model: for each batch, forward, backward, step.
 
@@ -117,6 +118,9 @@ def fit(
     resume : path, optional
         A file of `nn.Checkpoint`: the run goes on where it was written, with the seed, options and
         learning rate of then, to the same bits. A file that is not there yet means from the start.
+    parallel : bool
+        Whether the ranks of an MPI job train this model together, each with its share of every
+        batch; see `nn.parallel`. Without a job it changes nothing.
 
     Returns
     -------
@@ -131,6 +135,9 @@ def fit(
     NonFiniteError
         When a loss is not finite, with epoch and step. The weights are those before that step; if
         these are not finite either, the last that were copied, at most `COPIED` batches old.
+    ArgumentError
+        With ``parallel``, on all ranks, if they disagree about model, data or settings. Any other
+        error of a rank while it trains ends the job.
 
     Warns
     -----
@@ -150,7 +157,15 @@ def fit(
     """
     if seed is not None:
         init.seed(seed)
-    interrupted = None if resume is None else _interrupted(resume)
+    comm = job() if parallel else None
+    ranks = None if comm is None else Ranks(comm, "fit")
+    if ranks is not None:
+        ranks.same_draws(model)
+    interrupted = None
+    if resume is not None:
+        interrupted = (
+            _interrupted(resume) if ranks is None else ranks.of_first(partial(_interrupted, resume))
+        )
     generator = init.generator()
     if interrupted is not None:
         generator.bit_generator.state = interrupted["first_draw"]
@@ -159,6 +174,8 @@ def fit(
     training, held_out = _split(source("fit", data, sample_weight, class_weight), validation)
     parts = (training, *held_out.values())
     _check_settings(parts, epochs, batch_size, accumulate, callbacks, optimizer)
+    if ranks is not None:
+        check_loss(loss, optimizer)
     functions, weighted = _metrics(metrics), _Weighted(loss)
     for part in parts:
         _try(model, part.first(), weighted, functions, batch_size)
@@ -168,12 +185,15 @@ def fit(
     if schedule is not None:
         schedule.attach(optimizer)
 
-    settings = {
+    settings: dict[str, Any] = {
         "rows": len(training) if isinstance(training, Rows) else None, "batch_size": batch_size,
         "shuffle": shuffle, "accumulate": accumulate, "clip_norm": clip_norm,
         "clip_value": clip_value,
     }  # fmt: skip
     callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+    if ranks is not None:
+        ranks.attach(model, overlap=accumulate == 1)
+        ranks.agree(_facts(parts, settings, epochs, optimizer))
     run = Run(model, loss, optimizer, schedule, callbacks, epochs, settings, first_draw)
     if interrupted is not None:
         run.go_on(interrupted)
@@ -181,23 +201,30 @@ def fit(
         for part in parts:
             part.forget()
     run.history.sets = list(held_out)
-    loop = _Loop(run, weighted, functions, clips, accumulate)
+    loop = _Loop(run, weighted, functions, clips, accumulate, ranks)
     steps = training.steps(batch_size)
     total = None if steps is None else epochs * steps
-    with _bar(total, run.epoch * (steps or 0), verbose is True) as bar, mode(model, training=True):
+    first = ranks is None or ranks.rank == 0
+    with (
+        nullcontext() if ranks is None else ranks.together(),
+        _bar(total, run.epoch * (steps or 0), verbose is True and first) as bar,
+        mode(model, training=True),
+    ):
         try:
             loop.train(
-                lambda: training.batches(batch_size, shuffle), held_out, bar,
-                every=0 if isinstance(verbose, bool) else verbose,
+                partial(_served, ranks, training, batch_size, shuffle), held_out, bar,
+                every=0 if isinstance(verbose, bool) or not first else verbose,
             )  # fmt: skip
         except KeyboardInterrupt:
+            if ranks is not None:  # one alone cannot stop
+                raise
             run.stop("interrupted")
             warnings.warn(
                 f"fit: interrupted after {len(run.history.seconds)} of {epochs} epochs; the model "
                 "keeps the weights it has.",
                 stacklevel=2,
             )
-        for callback in callbacks:
+        for callback in loop.callbacks:
             callback.on_train_end(run)
     return run.history
 
@@ -215,17 +242,20 @@ class _Loop:
         metrics: dict[str, Metric],
         clips: list[Callable[[], Any]],
         accumulate: int,
+        ranks: Ranks | None,
     ) -> None:
         self.run, self.weighted, self.metrics = run, weighted, metrics
-        self.clips, self.accumulate = clips, accumulate
+        self.clips, self.accumulate, self.ranks = clips, accumulate, ranks
+        self.callbacks = run.callbacks if ranks is None else ranks.called(run.callbacks)
         self.good = _Good(run.model)
         per_step = run.schedule is not None and run.schedule.per == "step"
         self.schedule = run.schedule if per_step else None
         self.watchers = [
-            callback for callback in run.callbacks
+            callback for callback in self.callbacks
             if type(callback).on_step_end is not Callback.on_step_end
         ]  # fmt: skip
         self.rows = 0  # of the batches since the last step
+        self.loss = 0.0  # of this rank's share of them
 
     def train(
         self,
@@ -235,15 +265,16 @@ class _Loop:
         every: int,
     ) -> None:
         """Train until the last epoch or until somebody stops it; print every so many epochs."""
-        run, history = self.run, self.run.history
-        for callback in run.callbacks:
+        run, history, ranks = self.run, self.run.history, self.ranks
+        for callback in self.callbacks:
             callback.on_train_begin(run)
         while run.epoch < run.epochs and not history.stopped:
             run.epoch += 1
             start = perf_counter()
-            measured = self._epoch(batches(), bar)
+            served = batches() if ranks is None else ranks.drawn_apart(batches())
+            measured = self._epoch(served, bar)
             for name, part in held_out.items():
-                found = _measure(run.model, part, run.loss, self.metrics, 1024)
+                found = _measure(run.model, part, run.loss, self.metrics, 1024, ranks)
                 measured |= {f"{name}_{measure}": value for measure, value in found.items()}
             if run.schedule is not None:
                 measured["lr"] = run.optimizer.groups[0].lr
@@ -251,8 +282,11 @@ class _Loop:
             history.add(measured, perf_counter() - start)
             if run.callbacks or run.epoch == run.epochs:
                 self.good.check(f"epoch {run.epoch}")
-            for callback in run.callbacks:
+            for callback in self.callbacks:
                 callback.on_epoch_end(run)
+            if ranks is not None:
+                history.stopped = ranks.of_first(lambda: history.stopped)
+                ranks.check_weights(f"after epoch {run.epoch}", {"optimizer": repr(run.optimizer)})
             if bar is not None:
                 bar.set_postfix({"epoch": run.epoch} | measured, refresh=False)
             if every:
@@ -270,7 +304,8 @@ class _Loop:
         run, weighted, good, accumulate = self.run, self.weighted, self.good, self.accumulate
         model, loss, optimizer = run.model, run.loss, run.optimizer
         summed = weighted.summed
-        special = accumulate > 1 or self.clips or self.schedule or self.watchers
+        ranks = self.ranks
+        special = accumulate > 1 or self.clips or self.schedule or self.watchers or ranks
         plain = not (special or isinstance(optimizer, LBFGS))
         total, rows = 0.0, 0
         seen: list[tuple[Array, Array]] = []
@@ -280,16 +315,17 @@ class _Loop:
             outputs = model(x)
             error = loss(outputs, y) if weights is None else weighted(outputs, y, weights)
             value = error.item()
-            if not -inf < value < inf:  # nor if it is nan
+            if not -inf < value < inf and ranks is None:  # nor if it is nan
                 raise good.refusal(f"epoch {run.epoch}, step {step}", f"{value}")
             if good.batches % COPIED == 0:
                 good.copy(f"epoch {run.epoch}, step {step}")
             good.batches += 1
-            weight = 1 if summed else len(y)
+            part = len(y) if ranks is None else ranks.part
+            weight = min(part, 1) if summed else part
             total += weight * value
             rows += weight
             if self.metrics:
-                seen.append((y, _plain(outputs)))
+                seen.append((y[:part], _plain(outputs)[:part]))
             if plain:
                 error.backward()
                 optimizer.step()
@@ -297,27 +333,47 @@ class _Loop:
                 run.step, run.value = step, value
                 again = partial(self._loss, x, y, weights)
                 self._update(error, weight, step % accumulate == 0, again)
+                value = run.value
             if bar is not None and bar.update():
                 bar.set_postfix({"epoch": run.epoch, "loss": value}, refresh=False)
         if self.rows:
             self._step()
-        return {"loss": total if summed else total / rows} | _measured(self.metrics, seen)
+        if ranks is not None:
+            ranks.end_epoch()
+        return _mean(total, rows, summed, ranks) | _measured(self.metrics, seen, ranks)
 
     def _loss(self, x: Array, y: Array, weights: Array | None) -> Any:
         return self.weighted(self.run.model(x), y, weights)
 
     def _update(self, error: Any, rows: int, complete: bool, again: Callable[[], Any]) -> None:
         """Add the gradient of a batch, and take a step after the last one."""
-        if self.accumulate == 1:
+        if self.accumulate == 1 and self.ranks is None:
             error.backward()
             self._step(again)
             return
-        error.backward(rows)  # of the sum over rows, so that batches of different sizes add up
-        self.rows += rows
+        whole = rows if self.ranks is None else self.ranks.whole
+        if self.accumulate == 1:
+            weight = rows if self.weighted.summed else rows / whole
+        else:
+            weight = rows  # of the sum over rows, so that batches of different sizes add up
+            self.rows += whole
+        error.backward(np.full(error.shape, weight))
+        self.loss += weight * error.item()
         if complete:
-            self._step()
+            self._step(again)
+
+    def _reduce(self, ranks: Ranks) -> None:
+        """Add up gradients and losses over the ranks."""
+        run = self.run
+        run.value = ranks.reduce(self.loss) / (1 if self.weighted.summed else self.rows or 1)
+        self.loss = 0.0
+        if not -inf < run.value < inf:
+            place = f"epoch {run.epoch}, step {run.step}"
+            raise ranks.everywhere(self.good.refusal(place, f"{run.value}"))
 
     def _step(self, again: Callable[[], Any] | None = None) -> None:
+        if self.ranks is not None:
+            self._reduce(self.ranks)
         if self.rows and not self.weighted.summed:
             for p in self.run.optimizer.params:
                 if p.grad is not None:
@@ -435,22 +491,24 @@ def _measure(
     loss: Loss | None,
     metrics: dict[str, Metric],
     batch_size: int | None,
+    ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """What `evaluate` returns; outputs are kept only for metrics."""
     summed = getattr(loss, "reduction", "mean") == "sum"
     total, rows = 0.0, 0
     seen: list[tuple[Array, Array]] = []
     with mode(model, training=False), tg.no_grad():
-        for x, y, _ in part.batches(batch_size, shuffle=False):
+        for x, y, _ in _served(ranks, part, batch_size, shuffle=False):
             outputs = model(x)
+            count = len(y) if ranks is None else ranks.part
             if loss is not None:
-                weight = 1 if summed else len(y)
+                weight = min(count, 1) if summed else count
                 total += weight * float(loss(outputs, y).item())
                 rows += weight
             if metrics:
-                seen.append((y, _plain(outputs)))
-    measured = {} if loss is None else {"loss": total if summed else total / rows}
-    return measured | _measured(metrics, seen)
+                seen.append((y[:count], _plain(outputs)[:count]))
+    measured = {} if loss is None else _mean(total, rows, summed, ranks)
+    return measured | _measured(metrics, seen, ranks)
 
 
 def predict(model: Module, x: ArrayLike, batch_size: int | None = 1024) -> Array:
@@ -624,6 +682,18 @@ def _try(
         _measured(metrics, [(y, outputs)])
 
 
+def _facts(
+    parts: Sequence[Rows | Stream], settings: Mapping[str, Any], epochs: int, optimizer: Optimizer
+) -> dict[str, str]:
+    """What ranks that train together must have in common, in words."""
+    data = [part.described() for part in parts if isinstance(part, Rows)]
+    return {
+        **{name: repr(value) for name, value in settings.items()},
+        "epochs": repr(epochs), "optimizer": repr(optimizer),
+        **{f"data {i}" if i else "data": text for i, text in enumerate(data)},
+    }  # fmt: skip
+
+
 def _clips(
     parameters: list[tg.Tensor], norm: float | None, value: float | None
 ) -> list[Callable[[], Any]]:
@@ -654,10 +724,32 @@ def _hand_over(optimizer: Optimizer, parameters: list[tg.Tensor]) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-def _measured(metrics: dict[str, Metric], seen: Sequence[tuple[Array, Array]]) -> dict[str, float]:
+def _served(
+    ranks: Ranks | None, part: Rows | Stream, batch_size: int | None, shuffle: bool
+) -> Iterable[Batch]:
+    """The batches, or this rank's share of each."""
+    if ranks is None:
+        return part.batches(batch_size, shuffle)
+    return ranks.batches(part, batch_size, shuffle)
+
+
+def _mean(total: float, rows: int, summed: bool, ranks: Ranks | None) -> dict[str, float]:
+    """The loss of all rows, from the sum over those seen here."""
+    if ranks is not None:
+        total, count = ranks.sum(total, rows)
+        rows = int(count)
+    return {"loss": total if summed else total / rows}
+
+
+def _measured(
+    metrics: dict[str, Metric], seen: list[tuple[Array, Array]], ranks: Ranks | None = None
+) -> dict[str, float]:
     """Each metric of all targets and outputs seen."""
     if not metrics:
         return {}
+    if ranks is not None:
+        seen = ranks.gathered(seen)
+        return ranks.of_first(partial(_measured, metrics, seen))
     y, outputs = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*seen))
     return {name: float(metric(y, outputs)) for name, metric in metrics.items()}
 
@@ -668,7 +760,7 @@ def _plain(outputs: Any) -> Array:
 
 def _bar(total: int | None, done: int, wanted: bool) -> Any:
     """A progress bar on standard error; None where that is no terminal, or in CI."""
-    if not wanted or os.environ.get("CI") or not sys.stderr.isatty():
+    if not wanted or os.environ.get("CI") or not on_terminal():
         return nullcontext()
     from tqdm import tqdm
 
