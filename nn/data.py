@@ -116,7 +116,7 @@ def checksum(arrays: Iterable[Array]) -> int:
     """
     crc = 0
     for array in arrays:
-        crc = zlib.crc32(memoryview(np.ascontiguousarray(array).reshape(-1)), crc)
+        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
     return crc
 
 

@@ -134,6 +134,10 @@ class Rows:
         Of the rows of a batch, a slice or indices, only those are taken that `cut` returns.
         """
         x, y, weights, n = self.x, self.y, self.weights, len(self)
+        if cut is None and (batch_size is None or (batch_size >= n and not shuffle)):
+            self._check(slice(None))
+            yield x, y, weights
+            return
         shuffle = shuffle and batch_size is not None
         size = n if batch_size is None else batch_size
         order = init.generator().permutation(n) if shuffle else None
