@@ -31,16 +31,21 @@ def network(layer):
     )  # fmt: skip
 
 
-def train(model, data, test, epochs, evolve):
+class Evolve(nn.Callback):
+    every_rank = True  # on several MPI ranks, too, all of them evolve alike
+
+    def on_epoch_end(self, run):
+        if run.epoch < run.epochs:  # what grows last would stay untrained
+            for layer in run.model[::2]:
+                layer.evolve(ZETA, run.optimizer)
+
+
+def train(model, data, test, epochs, callbacks):
     """Accuracy on the test rows, and seconds."""
-    optimizer = nn.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
+    optimizer = nn.SGD(lr=0.1, momentum=0.9, weight_decay=2e-4)
     start = perf_counter()
-    for epoch in range(1, epochs + 1):
-        nn.fit(model, data, loss=nn.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=1,
-               batch_size=64, verbose=False)  # fmt: skip
-        if evolve and epoch < epochs:  # what grows last would stay untrained
-            for layer in model[::2]:
-                layer.evolve(ZETA, optimizer)
+    nn.fit(model, data, loss=nn.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=epochs,
+           batch_size=64, callbacks=callbacks, verbose=False)  # fmt: skip
     seconds = perf_counter() - start
     return nn.evaluate(model, test, metrics=["accuracy"])["accuracy"], seconds
 
@@ -54,7 +59,8 @@ def compare(epochs):
     for epsilon, evolve in (None, False), (5, False), (5, True), (1, False), (1, True):
         nn.seed(0)
         model = network(partial(nn.SparseDense, epsilon=epsilon) if epsilon else nn.Dense)
-        accuracy, seconds = train(model, (x, y), (x_test, y_test), epochs, evolve)
+        callbacks = [Evolve()] if evolve else []
+        accuracy, seconds = train(model, (x, y), (x_test, y_test), epochs, callbacks)
         weights = sum(p.size for p in model.parameters())
         dense = dense or weights
         kind = f"epsilon {epsilon}, {'evolved' if evolve else 'fixed'}" if epsilon else "dense"
