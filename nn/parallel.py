@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain, pairwise
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -46,9 +47,10 @@ Array = NDArray[Any]
 T = TypeVar("T")
 
 # Bytes of gradients from which on they are added up in pieces while the backward pass still runs,
-# and of such a piece. Between processes of one machine pieces changed nothing; over a network of
-# 1 Gbit/s they took 7 % off a step of 9 MB and nothing off one of 2 MB. See docs/parallel.md.
-OVERLAP_FROM = 2**22
+# and of such a piece. None is 4 MB where the ranks are on several machines, else never: between
+# processes of one machine pieces made a step of 7 MB 4 % longer; over a link of 1 Gbit/s they made
+# one of 9 MB 5 % shorter, and changed nothing for one of 2 MB. See docs/parallel.md.
+OVERLAP_FROM: int | None = None
 PIECE = 2**20
 
 # What the launchers of Open MPI, MPICH, Intel MPI, MS-MPI and Slurm set for each rank.
@@ -200,6 +202,20 @@ def mpi() -> Any:
     from mpi4py import MPI
 
     return MPI
+
+
+@cache
+def on_one_machine() -> bool:
+    """Whether all ranks share a memory; each of them has to ask."""
+    comm = job()
+    return bool(comm.Split_type(mpi().COMM_TYPE_SHARED).size == comm.size)
+
+
+def overlap_from() -> float:
+    """`OVERLAP_FROM`, or what None stands for."""
+    if OVERLAP_FROM is not None:
+        return OVERLAP_FROM
+    return inf if on_one_machine() else 2**22
 
 
 def end_job(comm: Any, error: BaseException, show: Callable[[], Any]) -> None:
@@ -439,7 +455,7 @@ class Ranks:
             if self.rank:
                 tensor.data = array
         parameters = model.parameters()
-        overlap = overlap and sum(p.data.nbytes for p in parameters) >= OVERLAP_FROM
+        overlap = overlap and sum(p.data.nbytes for p in parameters) >= overlap_from()
         self.gradients = Gradients(self.comm, parameters, overlap)
 
     def agree(self, facts: Mapping[str, str], fix: str = "") -> None:

@@ -247,7 +247,7 @@ class _Loop:
         self.run, self.weighted, self.metrics = run, weighted, metrics
         self.clips, self.accumulate, self.ranks = clips, accumulate, ranks
         self.callbacks = run.callbacks if ranks is None else ranks.called(run.callbacks)
-        self.good = _Good(run.model)
+        self.good = _Good(run.model, ranks)
         per_step = run.schedule is not None and run.schedule.per == "step"
         self.schedule = run.schedule if per_step else None
         self.watchers = [
@@ -395,7 +395,8 @@ class _Loop:
 class _Good:
     """The last weights and buffers that gave a finite loss, as far as they were copied."""
 
-    def __init__(self, model: Module) -> None:
+    def __init__(self, model: Module, ranks: Ranks | None) -> None:
+        self.ranks = ranks
         tensors = model.named_parameters() + model.named_buffers()
         self.tensors = [tensor for _, tensor in tensors]
         self.batches = 0
@@ -410,7 +411,8 @@ class _Good:
     def check(self, place: str) -> None:
         """Raise unless all weights are finite."""
         if not self._finite():
-            raise self.refusal(f"after {place}", "weights that are not finite")
+            error = self.refusal(f"after {place}", "weights that are not finite")
+            raise error if self.ranks is None else self.ranks.everywhere(error)
 
     def refusal(self, place: str, got: str) -> NonFiniteError:
         """The error, after the weights were set to those it names."""
@@ -426,7 +428,8 @@ class _Good:
         )  # fmt: skip
 
     def _finite(self) -> bool:
-        return all(bool(np.isfinite(tensor.data).all()) for tensor in self.tensors)
+        finite = all(bool(np.isfinite(tensor.data).all()) for tensor in self.tensors)
+        return finite if self.ranks is None else self.ranks.sum(not finite) == [0]
 
 
 class _Weighted:
