@@ -65,3 +65,18 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=20)
     main(**vars(parser.parse_args()))
+
+
+# Printed:
+#
+# Ranks: 1; 20 epochs of 1,348 rows in batches of 96
+# loop      accuracy   sum of |weights|   seconds
+# with_fit    0.9621     1067.074185872      0.08
+# by_hand     0.9621     1067.074185872      0.07
+#
+# and with mpiexec -n 4, on two cores, which a network this small does not need:
+#
+# Ranks: 4; 20 epochs of 1,348 rows in batches of 96
+# loop      accuracy   sum of |weights|   seconds
+# with_fit    0.9621     1067.074185872      0.50
+# by_hand     0.9621     1067.074185872      0.55

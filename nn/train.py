@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -767,4 +769,6 @@ def _bar(total: int | None, done: int, wanted: bool) -> Any:
         return nullcontext()
     from tqdm import tqdm
 
-    return tqdm(total=total, initial=done, unit="step", mininterval=0.2)
+    # A rank cannot ask for the width of the launcher's terminal.
+    width = None if sys.stderr.isatty() else shutil.get_terminal_size().columns
+    return tqdm(total=total, initial=done, unit="step", mininterval=0.2, ncols=width)

@@ -31,8 +31,9 @@ def network(*layers, **options):
 
 def fitted(model=None, optimizer=None, data=(X, Y), loss=LOSS, **settings):
     """A run of fit; its weights and its history."""
-    nn.seed(4)
-    model = network() if model is None else model
+    if model is None:
+        nn.seed(4)
+        model = network()
     defaults = {"epochs": 4, "batch_size": 32, "seed": 7, "verbose": False, "parallel": True}
     history = nn.fit(
         model, data, loss=loss, optimizer=optimizer or nn.SGD(lr=0.1, momentum=0.9),
@@ -44,8 +45,25 @@ def fitted(model=None, optimizer=None, data=(X, Y), loss=LOSS, **settings):
 # --- the same as on one rank ---
 
 
+def in_order(y, outputs):
+    return np.arange(len(y)) @ y
+
+
 def momentum(folder):
-    return fitted(validation=0.2, metrics=["accuracy", "f1"])
+    return fitted(validation=0.2, metrics=["accuracy", in_order])
+
+
+def begun_apart(folder):
+    """Seeds differ, but all ranks begin with the weights and the order of rank 0."""
+    nn.seed(10 + parallel.rank())
+    found = fitted(nn.Sequential(nn.Dense(4, 3, dtype=np.float64)), seed=None)
+    nn.seed(20 + parallel.rank())
+    model = network()
+    optimizer = nn.SGD(model.parameters(), lr=0.1)
+    for x, y in parallel.shares(model, nn.batches(X, Y, batch_size=40, rng=0)):
+        LOSS(model(x), y).backward()
+        optimizer.step()
+    return found | {f"hand/{name}": value for name, value in model.state_dict().items()}
 
 
 def adam(folder):

@@ -26,8 +26,8 @@ on_ranks = pytest.mark.skipif(
 )
 
 AS_ON_ONE_RANK = [
-    "momentum", "adam", "fewer_rows_than_ranks", "accumulated", "summed", "summed_and_accumulated",
-    "weighted", "all_rows_at_once", "served_by_a_function", "in_pieces", "stopped_early", "evolved",
+    "momentum", "begun_apart", "adam", "fewer_rows_than_ranks", "accumulated", "summed",
+    "summed_and_accumulated", "weighted", "all_rows_at_once", "served_by_a_function", "in_pieces", "stopped_early", "evolved",
     "by_hand", "by_hand_with_two_passes_a_step", "mixed_dtypes",
 ]  # fmt: skip
 OTHERS = ["reached_in_part", "dropped_out", "batch_norm", "refusals"]
@@ -199,6 +199,18 @@ def test_there_is_one_progress_bar_where_the_launcher_has_a_terminal(tmp_path):
     assert text.count(b"\n") == 1, text
     assert b"100%" in text
     assert b"/200 " in text
+
+
+@on_ranks
+def test_the_benchmark_compares_ranks_with_one():
+    line = [sys.executable, "-m", "benchmarks.parallel", "--ranks", "2", "--steps", "3"]
+    options = ["--repeats", "1", "--networks", "784-64-10"]
+    done = subprocess.run([*line, *options], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    *_, title, head, row = done.stdout.splitlines()
+    assert title == "784-64-10, 128 rows a rank, 50,890 numbers; ms a step"
+    assert len(row.split()) == len(head.replace("one rank", "one").split()) == 7
+    assert min(map(float, row.split())) > 0
 
 
 # --- without a job ---
