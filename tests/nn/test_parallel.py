@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -27,7 +26,8 @@ on_ranks = pytest.mark.skipif(
 
 AS_ON_ONE_RANK = [
     "momentum", "begun_apart", "adam", "fewer_rows_than_ranks", "accumulated", "summed",
-    "summed_and_accumulated", "weighted", "all_rows_at_once", "served_by_a_function", "in_pieces", "stopped_early", "evolved",
+    "summed_and_accumulated", "weighted", "all_rows_at_once", "served_by_a_function", "in_pieces",
+    "stopped_early", "evolved",
     "by_hand", "by_hand_with_two_passes_a_step", "mixed_dtypes",
 ]  # fmt: skip
 OTHERS = ["reached_in_part", "dropped_out", "batch_norm", "refusals"]
@@ -183,7 +183,7 @@ def test_an_error_in_a_loop_written_by_hand_ends_the_job(tmp_path):
 
 @on_ranks
 def test_there_is_one_progress_bar_where_the_launcher_has_a_terminal(tmp_path):
-    ours, theirs = pty.openpty()
+    ours, theirs = pytest.importorskip("pty").openpty()
     env = {name: value for name, value in environment().items() if name != "CI"}
     process = subprocess.Popen(
         command(2, tmp_path, "shows_a_bar"), env=env, stdout=theirs, stderr=theirs
