@@ -13,6 +13,7 @@ fits the cache, each weight also waits for memory.
 """
 
 import argparse
+import tracemalloc
 from functools import partial
 from time import perf_counter
 
@@ -31,16 +32,21 @@ def network(layer):
     )  # fmt: skip
 
 
-def train(model, data, test, epochs, evolve):
+class Evolve(nn.Callback):
+    every_rank = True  # on several MPI ranks, too, all of them evolve alike
+
+    def on_epoch_end(self, run):
+        if run.epoch < run.epochs:  # what grows last would stay untrained
+            for layer in run.model[::2]:
+                layer.evolve(ZETA, run.optimizer)
+
+
+def train(model, data, test, epochs, callbacks):
     """Accuracy on the test rows, and seconds."""
-    optimizer = nn.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
+    optimizer = nn.SGD(lr=0.1, momentum=0.9, weight_decay=2e-4)
     start = perf_counter()
-    for epoch in range(1, epochs + 1):
-        nn.fit(model, data, loss=nn.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=1,
-               batch_size=64, verbose=False)  # fmt: skip
-        if evolve and epoch < epochs:  # what grows last would stay untrained
-            for layer in model[::2]:
-                layer.evolve(ZETA, optimizer)
+    nn.fit(model, data, loss=nn.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=epochs,
+           batch_size=64, callbacks=callbacks, verbose=False)  # fmt: skip
     seconds = perf_counter() - start
     return nn.evaluate(model, test, metrics=["accuracy"])["accuracy"], seconds
 
@@ -54,7 +60,8 @@ def compare(epochs):
     for epsilon, evolve in (None, False), (5, False), (5, True), (1, False), (1, True):
         nn.seed(0)
         model = network(partial(nn.SparseDense, epsilon=epsilon) if epsilon else nn.Dense)
-        accuracy, seconds = train(model, (x, y), (x_test, y_test), epochs, evolve)
+        callbacks = [Evolve()] if evolve else []
+        accuracy, seconds = train(model, (x, y), (x_test, y_test), epochs, callbacks)
         weights = sum(p.size for p in model.parameters())
         dense = dense or weights
         kind = f"epsilon {epsilon}, {'evolved' if evolve else 'fixed'}" if epsilon else "dense"
@@ -63,20 +70,24 @@ def compare(epochs):
 
 
 def measure(neurons):
-    print("\nOne layer with as many outputs as inputs, epsilon 5, 16 rows; ms, MB")
+    print("\nOne layer with as many outputs as inputs, epsilon 5, 16 rows; ms, MB at most")
     print(" neurons      weights       step     evolve   memory   dense weights alone")
+    nn.SparseDense(2, 2)(np.ones((1, 2)))  # imports SciPy
     for n in neurons:
+        tracemalloc.start()
         layer = nn.SparseDense(n, n, epsilon=5, activation="relu", rng=0)
         optimizer = nn.SGD(layer.parameters(), lr=0.01, momentum=0.9)
         x = np.ones((16, n), np.float32)
+        seconds_of_step(layer, optimizer, x)
+        layer.evolve(ZETA, optimizer)
+        _, memory = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
         step = min(seconds_of_step(layer, optimizer, x) for _ in range(3))
         start = perf_counter()
         layer.evolve(ZETA, optimizer)
         evolve = perf_counter() - start
-        # Of each weight: value, gradient and momentum of 4 bytes, place, row and column of 8.
-        memory = layer.values.size * (3 * 4 + 3 * 8) / 1e6
-        print(f"{n:8,}{layer.values.size:13,}{step * 1e3:11.1f}{evolve * 1e3:11.1f}{memory:9.1f}"
-              f"{4 * n * n / 1e6:22,.0f}", flush=True)  # fmt: skip
+        print(f"{n:8,}{layer.values.size:13,}{step * 1e3:11.1f}{evolve * 1e3:11.1f}"
+              f"{memory / 1e6:9.1f}{4 * n * n / 1e6:22,.0f}", flush=True)  # fmt: skip
 
 
 def seconds_of_step(layer, optimizer, x):
@@ -103,14 +114,14 @@ if __name__ == "__main__":
 #
 # Digits, 64-1000-1000-10, 60 epochs of 1,348 rows
 # layers                  weights    share   accuracy   seconds
-# dense                 1,076,010   100.0%     0.9800      18.5
-# epsilon 5, fixed         22,380     2.1%     0.9733       3.2
-# epsilon 5, evolved       22,380     2.1%     0.9710       3.3
-# epsilon 1, fixed          6,084     0.6%     0.8486       1.7
-# epsilon 1, evolved        6,084     0.6%     0.9399       1.9
+# dense                 1,076,010   100.0%     0.9800      10.2
+# epsilon 5, fixed         22,380     2.1%     0.9733       4.9
+# epsilon 5, evolved       22,380     2.1%     0.9733       4.7
+# epsilon 1, fixed          6,084     0.6%     0.8486       2.6
+# epsilon 1, evolved        6,084     0.6%     0.9399       2.8
 #
-# One layer with as many outputs as inputs, epsilon 5, 16 rows; ms, MB
+# One layer with as many outputs as inputs, epsilon 5, 16 rows; ms, MB at most
 #  neurons      weights       step     evolve   memory   dense weights alone
-#    3,000       30,000        0.8        1.9      1.1                    36
-#   30,000      300,000       18.2       19.1     10.8                 3,600
-#  300,000    3,000,000     1302.8      321.5    108.0               360,000
+#    3,000       30,000        1.0        2.2      5.6                    36
+#   30,000      300,000       11.5       22.0     26.5                 3,600
+#  300,000    3,000,000      201.4      249.9    244.5               360,000

@@ -6,7 +6,7 @@
 ()
 """
 
-from nn import datasets, init, layers, losses, metrics
+from nn import datasets, init, layers, losses, metrics, parallel
 from nn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, Run
 from nn.checkpoint import load, save
 from nn.data import Standardizer, batches, one_hot, train_test_split
@@ -58,7 +58,7 @@ __all__ = [
     "clip_value", "datasets", "evaluate", "export_onnx", "fit",
     "init", "inspect", "load",
     "load_torch_state_dict", "metrics", "one_hot",
-    "predict", "predict_proba", "save", "seed", "torch_state_dict", "train_test_split",
+    "parallel", "predict", "predict_proba", "save", "seed", "torch_state_dict", "train_test_split",
 ]  # fmt: skip
 __all__ += layers.__all__
 __all__ += losses.__all__

@@ -41,6 +41,10 @@ class Callback:
     epoch 2 of 2
     """
 
+    every_rank: ClassVar[bool] = False
+    """Whether it is called on all ranks of a parallel run, as what changes the model has to be;
+    else only on rank 0, as what writes or prints should be."""
+
     def on_train_begin(self, run: Run) -> None:
         """Before the first epoch, or the first after the one that is resumed."""
 
@@ -171,14 +175,18 @@ class Run:
         return parts
 
     def _generators(self) -> dict[str, Any]:
-        """The random generators: of `nn`, and those that modules hold, by path."""
-        held = {
-            f"{path}.{name}": value
-            for path, module in self.model.named_modules()
-            for name, value in vars(module).items()
-            if isinstance(value, np.random.Generator)
-        }
-        return {"nn": init.generator()} | held
+        return generators(self.model)
+
+
+def generators(model: Module) -> dict[str, np.random.Generator]:
+    """The random generators: of `nn`, and those that modules hold, by path."""
+    held = {
+        f"{path}.{name}": value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, np.random.Generator)
+    }
+    return {"nn": init.generator()} | held
 
 
 # --------------------------------------------------------------------------------------------------
@@ -216,6 +224,8 @@ class EarlyStopping(Callback):
     -----
     Prechelt, "Early Stopping - But When?" (1998), the third class of criteria.
     """
+
+    every_rank = True
 
     def __init__(
         self,

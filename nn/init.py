@@ -71,6 +71,13 @@ def generator(rng: Rng = None) -> Generator:
     return _generator
 
 
+def exchange(other: Generator) -> Generator:
+    """Make another generator that of `nn`; returns the one it was."""
+    global _generator
+    before, _generator = generator(), other
+    return before
+
+
 def zeros(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
     """``w = 0``."""
     return np.zeros(shape, dtype)

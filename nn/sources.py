@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nn import init
-from nn.data import check_finite, check_rows, train_test_split
+from nn.data import check_finite, check_rows, checksum, train_test_split
 from nn.datasets.dataset import Dataset
 from nn.module import as_array
 from tinygrad_np.errors import ArgumentError, IndexingError, NonFiniteError, ShapeError, message
@@ -90,6 +90,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
+    def described(self) -> str:
+        """Shapes, dtypes and a checksum of some hundred rows, in words."""
+        x, y = self.x, self.y
+        arrays = [x, y] if self.weights is None else [x, y, self.weights]
+        step = ceil(len(self) / 200)
+        crc = checksum(array[i] for array in arrays for i in range(0, len(self), step))
+        return f"x {x.shape} {x.dtype}, y {y.shape} {y.dtype} with checksum {crc:08x}"
+
     def steps(self, batch_size: int | None) -> int | None:
         """Batches an epoch."""
         return 1 if batch_size is None else ceil(len(self) / batch_size)
@@ -119,20 +127,28 @@ class Rows:
     def forget(self) -> None:
         """There is nothing to forget."""
 
-    def batches(self, batch_size: int | None, shuffle: Shuffle) -> Iterator[Batch]:
-        """All rows once, in batches. Without shuffling they are views."""
+    def batches(
+        self, batch_size: int | None, shuffle: Shuffle, cut: Callable[[Any], Any] | None = None
+    ) -> Iterator[Batch]:
+        """All rows once, in batches. Without shuffling they are views.
+
+        Of the rows of a batch, a slice or indices, only those are taken that `cut` returns.
+        """
         x, y, weights, n = self.x, self.y, self.weights, len(self)
-        if not callable(shuffle) and (batch_size is None or (batch_size >= n and not shuffle)):
+        whole = batch_size is None or (batch_size >= n and not shuffle)
+        if cut is None and whole and not callable(shuffle):
             self._check(slice(None))
             yield x, y, weights
             return
-        order = self._order(shuffle)
+        order = self._order(callable(shuffle) and shuffle if batch_size is None else shuffle)
         x_rows, y_rows = (_picker(array, order is not None) for array in (x, y))
-        batch_size = n if batch_size is None else batch_size
-        for start in range(0, n, batch_size):
-            rows: Any = slice(start, start + batch_size)
+        size = n if batch_size is None else batch_size
+        for start in range(0, n, size):
+            rows: Any = slice(start, min(start + size, n))
             if order is not None:
                 rows = order[rows]
+            if cut is not None:
+                rows = cut(rows)
             if self.mapped:
                 self._check(rows)
             yield x_rows(rows), y_rows(rows), None if weights is None else weights[rows]

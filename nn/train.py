@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ from nn.layers.container import Sequential
 from nn.module import Module, as_array, mode
 from nn.names import named, near
 from nn.optim import LBFGS, Optimizer, clip_norm, clip_value
+from nn.parallel import Ranks, check_loss, job, on_terminal
 from nn.schedules import Schedule
 from nn.sources import Batch, ClassWeights, Data, Rows, Shuffle, Stream, source
 from tinygrad_np.errors import ArgumentError, NonFiniteError, message
@@ -72,6 +74,7 @@ def fit(
     class_weight: ClassWeights | None = None,
     sample_weight: ArrayLike | None = None,
     resume: str | os.PathLike[str] | None = None,
+    parallel: bool = False,
     compile: bool | None = None,
 ) -> History:
     """Train a model: for each batch, forward, backward, step.
@@ -124,6 +127,9 @@ def fit(
     resume : path, optional
         A file of `nn.Checkpoint`: the run goes on where it was written, with the seed, options and
         learning rate of then, to the same bits. A file that is not there yet means from the start.
+    parallel : bool
+        Whether the ranks of an MPI job train this model together, each with its share of every
+        batch; see `nn.parallel`. Without a job it changes nothing.
     compile : bool, optional
         Whether the step is compiled (see `tinygrad_np.compile`): by default where it can be, with
         True also with a warning where it cannot. Weights then differ by rounding from those of a
@@ -142,6 +148,9 @@ def fit(
     NonFiniteError
         When a loss is not finite, with epoch and step. The weights are those before that step; if
         these are not finite either, the last that were copied, at most `COPIED` batches old.
+    ArgumentError
+        With ``parallel``, on all ranks, if they disagree about model, data or settings. Any other
+        error of a rank while it trains ends the job.
 
     Warns
     -----
@@ -163,7 +172,15 @@ def fit(
     loss = _loss_of(model, loss, validation, metrics)
     if seed is not None:
         init.seed(seed)
-    interrupted = None if resume is None else _interrupted(resume)
+    comm = job() if parallel else None
+    ranks = None if comm is None else Ranks(comm, "fit")
+    if ranks is not None:
+        ranks.same_draws(model)
+    interrupted = None
+    if resume is not None:
+        interrupted = (
+            _interrupted(resume) if ranks is None else ranks.of_first(partial(_interrupted, resume))
+        )
     generator = init.generator()
     if interrupted is not None:
         generator.bit_generator.state = interrupted["first_draw"]
@@ -173,6 +190,8 @@ def fit(
     parts = (training, *held_out.values())
     _check_kinds(loss, optimizer, schedule, callbacks)
     _check_settings(parts, epochs, batch_size, accumulate, callbacks, optimizer)
+    if ranks is not None:
+        check_loss(loss, optimizer)
     functions, weighted = _metrics(metrics), _Weighted(loss)
     for part in parts:
         _try(model, part.first(), weighted, functions, batch_size)
@@ -182,12 +201,15 @@ def fit(
     if schedule is not None:
         schedule.attach(optimizer)
 
-    settings = {
+    settings: dict[str, Any] = {
         "rows": len(training) if isinstance(training, Rows) else None, "batch_size": batch_size,
         "shuffle": "a function" if callable(shuffle) else shuffle, "accumulate": accumulate,
         "clip_norm": clip_norm, "clip_value": clip_value,
     }  # fmt: skip
     callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+    if ranks is not None:
+        ranks.attach(model, overlap=accumulate == 1)
+        ranks.agree(_facts(parts, settings, epochs, optimizer))
     run = Run(model, loss, optimizer, schedule, callbacks, epochs, settings, first_draw)
     if interrupted is not None:
         run.go_on(interrupted)
@@ -195,30 +217,34 @@ def fit(
         for part in parts:
             part.forget()
     run.history.sets = list(held_out)
-    loop = _Loop(run, weighted, functions, clips, accumulate)
+    loop = _Loop(run, weighted, functions, clips, accumulate, ranks)
     if compile or (compile is None and loop.replayable):
         exact = resume is not None or any(isinstance(one, Checkpoint) for one in callbacks)
         loop.whole_step = tg.compile(loop.whole_step, exact=exact, warn=compile is True)
     steps = training.steps(batch_size)
     total = None if steps is None else epochs * steps
+    first = ranks is None or ranks.rank == 0
     with (
-        _bar(total, run.epoch * (steps or 0), verbose is True) as bar,
+        nullcontext() if ranks is None else ranks.together(),
+        _bar(total, run.epoch * (steps or 0), verbose is True and first) as bar,
         mode(model, training=True),
         written_back(model),
     ):
         try:
             loop.train(
-                lambda: training.batches(batch_size, shuffle), held_out, bar,
-                every=0 if isinstance(verbose, bool) else verbose,
+                partial(_served, ranks, training, batch_size, shuffle), held_out, bar,
+                every=0 if isinstance(verbose, bool) or not first else verbose,
             )  # fmt: skip
         except KeyboardInterrupt:
+            if ranks is not None:  # one alone cannot stop
+                raise
             run.stop("interrupted")
             warnings.warn(
                 f"fit: interrupted after {len(run.history.seconds)} of {epochs} epochs; the model "
                 "keeps the weights it has.",
                 stacklevel=2,
             )
-        for callback in callbacks:
+        for callback in loop.callbacks:
             callback.on_train_end(run)
     return run.history
 
@@ -236,24 +262,27 @@ class _Loop:
         metrics: dict[str, Metric],
         clips: list[Callable[[], Any]],
         accumulate: int,
+        ranks: Ranks | None,
     ) -> None:
         self.run, self.weighted, self.metrics = run, weighted, metrics
-        self.clips, self.accumulate = clips, accumulate
-        self.good = _Good(run.model)
+        self.clips, self.accumulate, self.ranks = clips, accumulate, ranks
+        self.callbacks = run.callbacks if ranks is None else ranks.called(run.callbacks)
+        self.good = _Good(run.model, ranks)
         per_step = run.schedule is not None and run.schedule.per == "step"
         self.schedule = run.schedule if per_step else None
         self.watchers = [
-            callback for callback in run.callbacks
+            callback for callback in self.callbacks
             if type(callback).on_step_end is not Callback.on_step_end
         ]  # fmt: skip
         self.rows = 0  # of the batches since the last step
+        self.loss = 0.0  # of this rank's share of them
         self.whole_step: Callable[..., Any] = self._whole_step
 
     @property
     def replayable(self) -> bool:
         """Whether each batch is a step of its own, and the step a function of the batch."""
         own = isinstance(self.run.optimizer, LBFGS) or isinstance(self.run.model, ByHand)
-        return self.accumulate == 1 and not own
+        return self.accumulate == 1 and self.ranks is None and not own
 
     def train(
         self,
@@ -263,16 +292,17 @@ class _Loop:
         every: int,
     ) -> None:
         """Train until the last epoch or until somebody stops it; print every so many epochs."""
-        run, history = self.run, self.run.history
-        for callback in run.callbacks:
+        run, history, ranks = self.run, self.run.history, self.ranks
+        for callback in self.callbacks:
             callback.on_train_begin(run)
         while run.epoch < run.epochs and not history.stopped:
             run.epoch += 1
             start = perf_counter()
-            measured = self._epoch(batches(), bar)
+            served = batches() if ranks is None else ranks.drawn_apart(batches())
+            measured = self._epoch(served, bar)
             for name, part in held_out.items():
                 loss = None if isinstance(run.model, ByHand) else run.loss
-                found = _measure(run.model, part, loss, self.metrics, 1024)
+                found = _measure(run.model, part, loss, self.metrics, 1024, ranks)
                 measured |= {f"{name}_{measure}": value for measure, value in found.items()}
             if run.schedule is not None:
                 measured["lr"] = run.optimizer.groups[0].lr
@@ -280,8 +310,11 @@ class _Loop:
             history.add(measured, perf_counter() - start)
             if run.callbacks or run.epoch == run.epochs:
                 self.good.check(f"epoch {run.epoch}")
-            for callback in run.callbacks:
+            for callback in self.callbacks:
                 callback.on_epoch_end(run)
+            if ranks is not None:
+                history.stopped = ranks.of_first(lambda: history.stopped)
+                ranks.check_weights(f"after epoch {run.epoch}", {"optimizer": repr(run.optimizer)})
             if bar is not None:
                 bar.set_postfix({"epoch": run.epoch} | measured, refresh=False)
             if every:
@@ -299,12 +332,14 @@ class _Loop:
         run, weighted, good, accumulate = self.run, self.weighted, self.good, self.accumulate
         model, loss, optimizer = run.model, run.loss, run.optimizer
         summed = weighted.summed
+        ranks = self.ranks
         total, rows = 0.0, 0
         seen: list[tuple[Array, Array]] = []
         for step, (x, y, weights) in enumerate(served, start=1):
             place, run.step = f"epoch {run.epoch}, step {step}", step
             to_copy = good.batches % COPIED == 0
-            if self.replayable and not to_copy:
+            replayed = self.replayable and not to_copy
+            if replayed:
                 error, outputs = self.whole_step(x, y, weights)
             else:
                 if accumulate == 1 or step % accumulate == 1:
@@ -312,26 +347,30 @@ class _Loop:
                 outputs = model(x)
                 error = loss(outputs, y) if weights is None else weighted(outputs, y, weights)
             value = run.value = error.item()
-            if not -inf < value < inf:  # nor if it is nan
+            if not -inf < value < inf and ranks is None:  # nor if it is nan
                 raise good.refusal(place, f"{value}")
-            weight = 1 if summed else len(y)
+            part = len(y) if ranks is None else ranks.part
+            weight = min(part, 1) if summed else part
             total += weight * value
             rows += weight
             if self.metrics:
-                seen.append((y, _plain(outputs)))
-            if self.replayable and not to_copy:
+                seen.append((y[:part], _plain(outputs)[:part]))
+            if replayed:
                 self._after_step()
             else:
                 if to_copy:
                     good.copy(place)
                 again = partial(self._loss, x, y, weights)
                 self._update(error, weight, step % accumulate == 0, again)
+                value = run.value
             good.batches += 1
             if bar is not None and bar.update():
                 bar.set_postfix({"epoch": run.epoch, "loss": value}, refresh=False)
         if self.rows:
             self._step()
-        return {"loss": total if summed else total / rows} | _measured(self.metrics, seen)
+        if ranks is not None:
+            ranks.end_epoch()
+        return _mean(total, rows, summed, ranks) | _measured(self.metrics, seen, ranks)
 
     def _whole_step(self, x: Array, y: Array, weights: Array | None) -> tuple[Any, Any]:
         """One batch, forward and back, and the update; the loss, and the outputs for metrics."""
@@ -351,16 +390,33 @@ class _Loop:
 
     def _update(self, error: Any, rows: int, complete: bool, again: Callable[[], Any]) -> None:
         """Add the gradient of a batch, and take a step after the last one."""
-        if self.accumulate == 1:
+        if self.accumulate == 1 and self.ranks is None:
             error.backward()
             self._step(again)
             return
-        error.backward(rows)  # of the sum over rows, so that batches of different sizes add up
-        self.rows += rows
+        whole = rows if self.ranks is None else self.ranks.whole
+        if self.accumulate == 1:
+            weight = rows if self.weighted.summed else rows / whole
+        else:
+            weight = rows  # of the sum over rows, so that batches of different sizes add up
+            self.rows += whole
+        error.backward(np.full(error.shape, weight))
+        self.loss += weight * error.item()
         if complete:
-            self._step()
+            self._step(again)
+
+    def _reduce(self, ranks: Ranks) -> None:
+        """Add up gradients and losses over the ranks."""
+        run = self.run
+        run.value = ranks.reduce(self.loss) / (1 if self.weighted.summed else self.rows or 1)
+        self.loss = 0.0
+        if not -inf < run.value < inf:
+            place = f"epoch {run.epoch}, step {run.step}"
+            raise ranks.everywhere(self.good.refusal(place, f"{run.value}"))
 
     def _step(self, again: Callable[[], Any] | None = None) -> None:
+        if self.ranks is not None:
+            self._reduce(self.ranks)
         if self.rows and not self.weighted.summed:
             for p in self.run.optimizer.params:
                 if p.grad is not None:
@@ -385,7 +441,8 @@ class _Loop:
 class _Good:
     """The last weights and buffers that gave a finite loss, as far as they were copied."""
 
-    def __init__(self, model: Module) -> None:
+    def __init__(self, model: Module, ranks: Ranks | None) -> None:
+        self.ranks = ranks
         tensors = model.named_parameters() + model.named_buffers()
         self.tensors = [tensor for _, tensor in tensors]
         self.batches = 0
@@ -400,7 +457,8 @@ class _Good:
     def check(self, place: str) -> None:
         """Raise unless all weights are finite."""
         if not self._finite():
-            raise self.refusal(f"after {place}", "weights that are not finite")
+            error = self.refusal(f"after {place}", "weights that are not finite")
+            raise error if self.ranks is None else self.ranks.everywhere(error)
 
     def refusal(self, place: str, got: str) -> NonFiniteError:
         """The error, after the weights were set to those it names."""
@@ -416,7 +474,8 @@ class _Good:
         )  # fmt: skip
 
     def _finite(self) -> bool:
-        return all(bool(np.isfinite(tensor.data).all()) for tensor in self.tensors)
+        finite = all(bool(np.isfinite(tensor.data).all()) for tensor in self.tensors)
+        return finite if self.ranks is None else self.ranks.sum(not finite) == [0]
 
 
 class _Weighted:
@@ -482,22 +541,24 @@ def _measure(
     loss: Loss | None,
     metrics: dict[str, Metric],
     batch_size: int | None,
+    ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """What `evaluate` returns; outputs are kept only for metrics."""
     summed = getattr(loss, "reduction", "mean") == "sum"
     total, rows = 0.0, 0
     seen: list[tuple[Array, Array]] = []
     with mode(model, training=False), tg.no_grad():
-        for x, y, _ in part.batches(batch_size, shuffle=False):
+        for x, y, _ in _served(ranks, part, batch_size, shuffle=False):
             outputs = model(x)
+            count = len(y) if ranks is None else ranks.part
             if loss is not None:
-                weight = 1 if summed else len(y)
+                weight = min(count, 1) if summed else count
                 total += weight * float(loss(outputs, y).item())
                 rows += weight
             if metrics:
-                seen.append((y, _plain(outputs)))
-    measured = {} if loss is None else {"loss": total if summed else total / rows}
-    return measured | _measured(metrics, seen)
+                seen.append((y[:count], _plain(outputs)[:count]))
+    measured = {} if loss is None else _mean(total, rows, summed, ranks)
+    return measured | _measured(metrics, seen, ranks)
 
 
 def predict(model: Module | HandWritten, x: ArrayLike, batch_size: int | None = 1024) -> Array:
@@ -735,6 +796,18 @@ def _loss_of(
     return model.loss
 
 
+def _facts(
+    parts: Sequence[Rows | Stream], settings: Mapping[str, Any], epochs: int, optimizer: Optimizer
+) -> dict[str, str]:
+    """What ranks that train together must have in common, in words."""
+    data = [part.described() for part in parts if isinstance(part, Rows)]
+    return {
+        **{name: repr(value) for name, value in settings.items()},
+        "epochs": repr(epochs), "optimizer": repr(optimizer),
+        **{f"data {i}" if i else "data": text for i, text in enumerate(data)},
+    }  # fmt: skip
+
+
 def _clips(
     parameters: list[tg.Tensor], norm: float | None, value: float | None
 ) -> list[Callable[[], Any]]:
@@ -765,10 +838,32 @@ def _hand_over(optimizer: Optimizer, parameters: list[tg.Tensor]) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-def _measured(metrics: dict[str, Metric], seen: Sequence[tuple[Array, Array]]) -> dict[str, float]:
+def _served(
+    ranks: Ranks | None, part: Rows | Stream, batch_size: int | None, shuffle: bool
+) -> Iterable[Batch]:
+    """The batches, or this rank's share of each."""
+    if ranks is None:
+        return part.batches(batch_size, shuffle)
+    return ranks.batches(part, batch_size, shuffle)
+
+
+def _mean(total: float, rows: int, summed: bool, ranks: Ranks | None) -> dict[str, float]:
+    """The loss of all rows, from the sum over those seen here."""
+    if ranks is not None:
+        total, count = ranks.sum(total, rows)
+        rows = int(count)
+    return {"loss": total if summed else total / rows}
+
+
+def _measured(
+    metrics: dict[str, Metric], seen: list[tuple[Array, Array]], ranks: Ranks | None = None
+) -> dict[str, float]:
     """Each metric of all targets and outputs seen."""
     if not metrics:
         return {}
+    if ranks is not None:
+        seen = ranks.gathered(seen)
+        return ranks.of_first(partial(_measured, metrics, seen))
     y, outputs = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*seen))
     return {name: float(metric(y, outputs)) for name, metric in metrics.items()}
 
@@ -779,8 +874,10 @@ def _plain(outputs: Any) -> Array:
 
 def _bar(total: int | None, done: int, wanted: bool) -> Any:
     """A progress bar on standard error; None where that is no terminal, or in CI."""
-    if not wanted or os.environ.get("CI") or not sys.stderr.isatty():
+    if not wanted or os.environ.get("CI") or not on_terminal():
         return nullcontext()
     from tqdm import tqdm
 
-    return tqdm(total=total, initial=done, unit="step", mininterval=0.2)
+    # A rank cannot ask for the width of the launcher's terminal.
+    width = None if sys.stderr.isatty() else shutil.get_terminal_size().columns
+    return tqdm(total=total, initial=done, unit="step", mininterval=0.2, ncols=width)

@@ -160,3 +160,27 @@ def test_main(run, tmp_path):
     shown = "".join(ElementTree.parse(tmp_path / "pictures" / "graph.svg").getroot().itertext())
     for name in "x @ W1 + b1", "np.maximum(z1, 0)", "h @ W2 + b2", "g * (z1 > 0)":
         assert name in shown.replace("\xa0", " ")
+
+
+def test_sparse_evolution(run):
+    pytest.importorskip("scipy")
+    text = run("sparse_evolution.py", "--epochs", 2, "--neurons", 300, 3000)
+    rows = re.findall(rf"(?m)^(dense|epsilon.*?) +({NUMBER}) +({NUMBER})% +({NUMBER}) +", text)
+    assert rows[0][0].strip() == "dense"
+    assert [float(share) for _, _, share, _ in rows] == [100, 2.1, 2.1, 0.6, 0.6]
+    neurons, weights, _, _, memory, dense = table(text, 6).T
+    np.testing.assert_array_equal(weights, 10 * neurons)
+    np.testing.assert_allclose(dense, 4 * neurons**2 / 1e6, atol=0.5)
+    assert memory[1] / memory[0] < 15  # ten times the weights, a hundred times the pairs
+    assert words(closing_comment("sparse_evolution.py"))[:6] == words(text)[:6]
+
+
+def test_digits_parallel_on_one_rank(run):
+    text = run("digits_parallel.py", "--epochs", 20)
+    (accuracy, size, _), (by_hand, same, _) = (
+        map(float, line.split()[1:]) for line in text.splitlines()[2:]
+    )
+    assert accuracy == by_hand >= 0.94
+    assert size == same
+    assert text.startswith("Ranks: 1; 20 epochs of 1,348 rows in batches of 96\n")
+    assert words(closing_comment("digits_parallel.py"))[: len(words(text))] == words(text)

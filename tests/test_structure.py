@@ -15,7 +15,7 @@ import tinygrad_np
 ROOT = Path(__file__).parent.parent
 # Lowest first: a room may import from those before it and from its own.
 ROOMS = [
-    "errors", "core", "tree", "backward", "ops", "inplace", "operators", "debug", "effects", "transforms",
+    "errors", "core", "effects", "tree", "backward", "ops", "inplace", "operators", "debug", "transforms",
     "drawing", "program", "derivation", "compiling", "check", "export",
 ]  # fmt: skip
 

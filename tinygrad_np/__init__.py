@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import operators as operators  # binds operators, methods and NumPy's functions to Tensor
-from .backward import backward, gradients, register_hook, retain_grad
+from .backward import after_backward, backward, gradients, register_hook, retain_grad
 from .core import Tensor, case, no_grad, primitive, samples
 from .debug import debug
 from .effects import each_time, note_change, on_arrays
@@ -243,6 +243,7 @@ __all__ = [
     "TensorError",
     "absolute",
     "add",
+    "after_backward",
     "all",
     "any",
     "append",

@@ -28,7 +28,9 @@ from .core import (
     ndarray,
     parameter_names,
     plain,
+    told,
 )
+from .effects import note_change
 from .errors import DtypeError, GradientError, ShapeError, TensorError, message
 
 by_order = attrgetter("order")
@@ -76,6 +78,9 @@ def backward(output: Tensor, cotangent: ArrayLike | None = None) -> None:
     deliver(arrived, given=[seed])
     if log is not None:
         log.delivered(arrived)
+    for callback in list(_after.values()):
+        told("refuse", "tg.after_backward calls a function that a replay knows nothing of.")
+        callback()
 
 
 def gradients(
@@ -183,10 +188,12 @@ def _seed(output: Tensor, cotangent: Any, recorded: bool = False) -> Any:
     return cotangent if isinstance(cotangent, Tensor) else Tensor(given.astype(value.dtype))
 
 
-def reach(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node]:
+def reach(
+    outputs: Iterable[Node], stop: Iterable[Node] = (), hooked: list[Node] | None = None
+) -> list[Node]:
     """Every computed node that a gradient flows through on its way back, youngest first.
 
-    The walk does not go beyond the nodes of ``stop``.
+    The walk does not go beyond the nodes of ``stop``. Leaves with hooks are added to ``hooked``.
     """
     todo = list(outputs)
     seen = {*todo, *stop}
@@ -194,6 +201,8 @@ def reach(outputs: Iterable[Node], stop: Iterable[Node] = ()) -> list[Node]:
     while todo:
         node = todo.pop()
         if node.primitive is None:
+            if node.hooks is not None and hooked is not None:
+                hooked.append(node)
             continue
         found.append(node)
         for parent in node.inputs:
@@ -215,9 +224,12 @@ def sweep(
 
     With ``recorded`` the cotangents are Tensors and the formulas are recorded like any operation.
     With ``wanted`` only the paths to those nodes are followed; with ``partial`` each of them counts
-    as a variable of its own, also where it was computed from another.
+    as a variable of its own, also where it was computed from another. The hooks of a leaf run as
+    soon as its cotangent is complete.
     """
-    nodes: list[Any] = reach(outputs, wanted if partial and wanted else ())
+    hooked: list[Node] = []
+    nodes: list[Any] = reach(outputs, wanted if partial and wanted else (), hooked)
+    ends = _last_uses(nodes, hooked) if hooked else {}
     useful = None if wanted is None else _between(nodes, wanted)
     targets = frozenset(wanted or ())
     pending: dict[Node, Any] = {}
@@ -235,6 +247,8 @@ def sweep(
                 g = _run_hooks(node, g)
             if everything:
                 node.primitive.pull(node, g, pending, engine)
+                if ends:
+                    _run_leaf_hooks(ends.get(node, ()), pending)
                 continue
             if node in targets:
                 arrived[node] = g
@@ -243,15 +257,32 @@ def sweep(
             pull_useful(node, g, pending, useful, recorded)
             if audit is not None:
                 audit.after_step(node, g, pending)
+            _run_leaf_hooks(ends.get(node, ()), pending)
     except Exception as error:
         raise _explained(node, g, error) from error
+    _run_leaf_hooks(ends.get(None, ()), pending)
     for node, g in pending.items():  # what is left are leaves
         if wanted is None or node in targets:
-            arrived[node] = g if node.hooks is None else _run_hooks(node, g)
+            arrived[node] = g
     log = current_log()
     if log is not None and not recorded:
         log.swept(outputs, cotangents, wanted, partial, arrived)
     return arrived
+
+
+def _last_uses(nodes: list[Node], leaves: list[Node]) -> dict[Node | None, list[Node]]:
+    """The leaves that no node after the key reads; under None those that are outputs themselves."""
+    last = {parent: node for node in nodes for parent in node.inputs if parent.primitive is None}
+    ends: dict[Node | None, list[Node]] = {}
+    for leaf in leaves:
+        ends.setdefault(last.get(leaf), []).append(leaf)
+    return ends
+
+
+def _run_leaf_hooks(leaves: Iterable[Node], pending: dict[Node, Any]) -> None:
+    for leaf in leaves:
+        if leaf in pending:
+            pending[leaf] = _run_hooks(leaf, pending[leaf])
 
 
 def _between(nodes: list[Node], wanted: Sequence[Node]) -> set[Node]:
@@ -437,7 +468,8 @@ def register_hook(tensor: Tensor, hook: Callable[[Any], Any]) -> Callable[[], No
     Parameters
     ----------
     tensor : Tensor
-        A leaf or an intermediate result that needs a gradient.
+        A leaf or an intermediate result that needs a gradient. The hook runs as soon as its
+        cotangent is complete, while the pass goes on to older operations.
     hook : callable
         Given an ndarray (a Tensor under ``create_graph``); returns None, or one of the same shape.
 
@@ -469,9 +501,48 @@ def register_hook(tensor: Tensor, hook: Callable[[Any], Any]) -> Callable[[], No
         return result
 
     node.hooks = (node.hooks or {}) | {id(run): run}
+    note_change(id(node), None, id(run))
 
     def remove() -> None:
-        if node.hooks is not None:
-            node.hooks.pop(id(run), None)
+        if node.hooks is not None and node.hooks.pop(id(run), None) is not None:
+            note_change(id(node), id(run), None)
+
+    return remove
+
+
+_after: dict[object, Callable[[], Any]] = {}  # what `after_backward` registered
+
+
+def after_backward(callback: Callable[[], Any]) -> Callable[[], None]:
+    """Call ``callback()`` each time `backward` has added its gradients to the leaves.
+
+    It may set the ``.grad`` of any tensor, which is how gradients are averaged over processes.
+
+    Parameters
+    ----------
+    callback : callable
+        Given nothing; what it returns is not used.
+
+    Returns
+    -------
+    callable
+        Call it to remove the callback.
+
+    Examples
+    --------
+    >>> import tinygrad_np as tg
+    >>> x = tg.Tensor([3.0, 4.0], requires_grad=True)
+    >>> remove = tg.after_backward(lambda: print("x.grad", x.grad))
+    >>> x.sum().backward()
+    x.grad [1. 1.]
+    >>> remove()
+    """
+    key = object()
+    note_change("after_backward", len(_after), len(_after) + 1)
+    _after[key] = callback
+
+    def remove() -> None:
+        if _after.pop(key, None) is not None:
+            note_change("after_backward", len(_after) + 1, len(_after))
 
     return remove

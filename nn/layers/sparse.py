@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -161,14 +160,14 @@ class SparseDense(Layer):
             got = f"zeta={zeta!r}" if self.built else "no weights yet"
             raise ArgumentError(message(f"{self!r}: evolve", "zeta in [0, 1] and weights", got))
         rng, values, places = generator(self.rng), self.values.data, self.places.data
-        total = math.prod(self.pattern.shape)
+        total = self.in_features * self.out_features  # type: ignore[operator]  # it is built
         kept = np.ones(values.size, bool)
         for sign in values >= 0, values < 0:
             kept[_nearest_zero(values, np.flatnonzero(sign), zeta)] = False
         count = values.size - int(np.count_nonzero(kept))
         grown = _free(places[kept], total, count, rng)
         new = self._drawn("weights_init", (count,), rng, weights=self._fans)
-        order = np.argsort(np.concatenate([places[kept], grown]))
+        order = np.argsort(np.concatenate([places[kept], grown]), kind="stable")  # merges two runs
 
         def moved(array: Array, new: Array) -> Array:
             return np.concatenate([array[kept], new])[order]
@@ -188,7 +187,9 @@ class SparseDense(Layer):
 def _nearest_zero(values: Array, index: Array, fraction: float) -> Array:
     """Those of the indices whose values are nearest to 0."""
     count = int(fraction * index.size)
-    return index[np.argsort(np.abs(values[index]))[:count]]
+    if count == 0:
+        return index[:0]
+    return index[np.argpartition(np.abs(values[index]), count - 1)[:count]]
 
 
 def _free(taken: Array, total: int, count: int, rng: Generator) -> Array:

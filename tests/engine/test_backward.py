@@ -239,6 +239,55 @@ def test_hooks_see_the_complete_cotangent_and_may_replace_it() -> None:
         h.sum().backward()
 
 
+def test_hooks_of_leaves_run_as_soon_as_their_cotangent_is_complete() -> None:
+    W1, W2, both = leaf(np.ones((2, 3))), leaf(np.ones((3, 2))), leaf(2.0)
+    seen: list[str] = []
+    for name, tensor in (("W1", W1), ("W2", W2), ("both", both)):
+        tensor.register_hook(lambda g, name=name: seen.append(f"{name} {g.shape}"))
+    h = np.tanh(np.ones((4, 2)) @ W1) * both
+    h.register_hook(lambda g: seen.append("h"))
+    z = (h @ W2) * both
+    z.register_hook(lambda g: seen.append("z"))
+    z.sum().backward()
+    assert seen == ["z", "W2 (3, 2)", "h", "both ()", "W1 (2, 3)"]
+    seen.clear()
+    tg.gradients((np.tanh(W1) @ W2).sum(), W1, create_graph=True)
+    assert seen == ["W1 (2, 3)"]
+
+
+def test_a_hook_of_a_leaf_replaces_its_gradient_alone_and_once() -> None:
+    x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    remove = x.register_hook(lambda g: g * 10)
+    (x * y + x).sum().backward()
+    np.testing.assert_array_equal(x.grad, [40.0, 50.0])
+    np.testing.assert_array_equal(y.grad, [1.0, 2.0])
+    x.backward([1.0, 1.0])  # the leaf itself is the output
+    np.testing.assert_array_equal(x.grad, [50.0, 60.0])
+    remove()
+    x.backward([1.0, 1.0])
+    np.testing.assert_array_equal(x.grad, [51.0, 61.0])
+
+
+def test_after_backward_sees_the_gradients_and_may_set_them() -> None:
+    x = leaf([1.0, 2.0])
+
+    def double() -> None:
+        x.grad = x.grad * 2
+
+    removes = [tg.after_backward(double), tg.after_backward(double)]
+    x.sum().backward()
+    np.testing.assert_array_equal(x.grad, [4.0, 4.0])
+    removes[0]()
+    removes[0]()
+    x.grad = None
+    x.sum().backward()
+    np.testing.assert_array_equal(x.grad, [2.0, 2.0])
+    removes[1]()
+    tg.gradients(x.sum(), x)
+    x.sum().backward()
+    np.testing.assert_array_equal(x.grad, [3.0, 3.0])
+
+
 def test_retain_grad_keeps_an_intermediate_gradient() -> None:
     x = leaf([1.0, 2.0])
     h, other = x * 3, x * 5

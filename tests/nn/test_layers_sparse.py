@@ -55,6 +55,32 @@ def test_layer_agrees_with_a_masked_layer_of_pytorch():
     np.testing.assert_allclose(grads["values"], A.grad.numpy().flat[layer.places.data], rtol=1e-11)
 
 
+def test_ten_steps_are_those_of_a_masked_network_of_pytorch():
+    torch = pytest.importorskip("torch")
+    model = nn.Sequential(sparse(6, 5, activation="tanh"), sparse(5, 3))
+    optimizer = nn.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    masks = [torch.tensor(dense(layer) != 0) for layer in model]
+    twins = [
+        torch.tensor(array, requires_grad=True)
+        for layer in model
+        for array in (dense(layer), layer.b.data)
+    ]
+    theirs = torch.optim.SGD(twins, lr=0.1, momentum=0.9, weight_decay=1e-3)
+    for step in range(10):
+        x, t = draw(4, 6) + step, draw(4, 3)
+        optimizer.zero_grad()
+        nn.MSE()(model(x), t).backward()
+        optimizer.step()
+        A, a, B, b = twins
+        theirs.zero_grad()
+        y = torch.tanh(torch.tensor(x) @ (A * masks[0]) + a) @ (B * masks[1]) + b
+        torch.nn.functional.mse_loss(y, torch.tensor(t)).backward()
+        theirs.step()
+    for layer, A, b in zip(model, twins[::2], twins[1::2]):
+        np.testing.assert_allclose(dense(layer), A.detach(), rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(layer.b.data, b.detach(), rtol=1e-10, atol=1e-13)
+
+
 def test_number_and_size_of_weights():
     layer = nn.SparseDense(300, 100, epsilon=5, rng=0)
     assert layer.values.size == 5 * 400

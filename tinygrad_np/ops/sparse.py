@@ -110,6 +110,8 @@ def sparse_product(values, x, *, pattern):
 @primitive("sparse_outer({u}, {x}, pattern={pattern})")
 def sparse_outer(u, x, *, pattern):
     """``u @ x.T`` at the places of the pattern only: row of u times row of x for each value."""
+    # Transposed views would be gathered number by number, at tens of times the cost of a copy.
+    u, x = np.ascontiguousarray(u), np.ascontiguousarray(x)
     values = np.empty(pattern.rows.size, np.result_type(u, x))
     step = max(1, BLOCK // max(1, x.shape[1]))
     for start in range(0, values.size, step):
