@@ -38,7 +38,7 @@ from nn.data import checksum
 from nn.losses import NLL, SoftmaxCrossEntropy
 from nn.module import Module
 from nn.optim import LBFGS, Optimizer
-from nn.sources import Batch, Rows, Stream
+from nn.sources import Batch, Rows, Shuffle, Stream
 from tinygrad_np.errors import ArgumentError, TensorError, message
 
 __all__ = ["rank", "shares", "size", "total"]
@@ -559,7 +559,7 @@ class Ranks:
         return tuple([None if array is None else array[rows] for array in batch])
 
     def batches(
-        self, part: Rows | Stream, batch_size: int | None, shuffle: bool
+        self, part: Rows | Stream, batch_size: int | None, shuffle: Shuffle
     ) -> Iterator[Batch]:
         """This rank's share of each batch that a source serves."""
         if isinstance(part, Rows):

@@ -839,7 +839,7 @@ def _hand_over(optimizer: Optimizer, parameters: list[tg.Tensor]) -> None:
 
 
 def _served(
-    ranks: Ranks | None, part: Rows | Stream, batch_size: int | None, shuffle: bool
+    ranks: Ranks | None, part: Rows | Stream, batch_size: int | None, shuffle: Shuffle
 ) -> Iterable[Batch]:
     """The batches, or this rank's share of each."""
     if ranks is None:

@@ -501,10 +501,12 @@ def register_hook(tensor: Tensor, hook: Callable[[Any], Any]) -> Callable[[], No
         return result
 
     node.hooks = (node.hooks or {}) | {id(run): run}
-    note_change(id(node), None, id(run))
+    of_leaf = node.primitive is None  # one of a result is seen where the result is recorded
+    if of_leaf:
+        note_change(id(node), None, id(run))
 
     def remove() -> None:
-        if node.hooks is not None and node.hooks.pop(id(run), None) is not None:
+        if node.hooks is not None and node.hooks.pop(id(run), None) is not None and of_leaf:
             note_change(id(node), id(run), None)
 
     return remove

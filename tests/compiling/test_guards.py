@@ -458,3 +458,12 @@ def test_no_warning_where_none_is_wanted() -> None:
         compiled(x_of(k))
     assert compiled.reason is not None
     assert "runs as it is" not in repr(compiled) or compiled.reason in repr(compiled)
+
+
+def test_a_step_that_never_sees_the_same_twice_is_given_up() -> None:
+    w = weight(1)
+    compiled = tg.compile(lambda x, k: (x * w).sum() * k, warn=False)
+    for k in range(600):
+        compiled(np.ones(1), k)
+    assert "never twice the same" in str(compiled.reason)
+    assert len(compiled._entries) <= 65

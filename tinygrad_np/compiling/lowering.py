@@ -413,7 +413,9 @@ class Lowering:
         found = self._pulled_by_rewrite(primitive, node, known)
         for i, parent in enumerate(node.inputs):
             name = "xs" if primitive.variadic else primitive.arguments[i]
-            formula = primitive.twins.get(name) or primitive.formulas.get(name)
+            formula = primitive.formulas.get(name)
+            if useful is None or not self.tape.exact:  # as the eager pass does
+                formula = primitive.twins.get(name) or formula
             if formula is None or not parent.needs or (useful is not None and parent not in useful):
                 continue
             if found is not None:

@@ -25,6 +25,8 @@ R = TypeVar("R")
 
 # So many ways through the step (Python's branches) are kept for arguments of the same shapes.
 VARIANTS = 8
+# So many sets of arguments are known at a time; and so many may come without one that was known.
+ENTRIES, NEW = 64, 512
 # So often may a step do what only its first runs do, such as to lay out an optimizer's state.
 PATIENCE = 2
 
@@ -158,6 +160,7 @@ class Compiled(Generic[P, R]):
         self._latest: Variant | None = None
         self._fast: Callable[..., Any] | None = None
         self._count = 0
+        self._new = 0  # sets of arguments in a row that were not known
         self._state = 0
         self._around = _numbers_around(step)
         self._numbers = self._around()
@@ -196,7 +199,7 @@ class Compiled(Generic[P, R]):
 
     def _slowly(self, args: Any, options: Any) -> Any:
         arrays, key = _signature(args, options)
-        entry = self._entries.setdefault((key, Surroundings.state, self._around()), Entry())
+        entry = self._entry((key, Surroundings.state, self._around()))
         self.reason = entry.reason
         if entry.reason is not None or not entry.seen:
             entry.seen = True  # shapes that come once are not worth a program
@@ -208,6 +211,18 @@ class Compiled(Generic[P, R]):
                     self._remember(variant, args, options)
                     return results
         return self._carefully(entry, args, options, arrays)
+
+    def _entry(self, key: Any) -> Entry:
+        if self._new > NEW:
+            return self._entries[None]
+        entry = self._entries.setdefault(key, Entry())
+        self._new = 0 if entry.seen else self._new + 1
+        if self._new > NEW:
+            self._entries = {None: entry}
+            self._refuse(entry, "what it is given, or reads besides, is never twice the same.")
+        elif len(self._entries) > ENTRIES:
+            del self._entries[next(iter(self._entries))]
+        return entry
 
     def _remember(self, variant: Variant, args: Any, options: Any) -> None:
         """Let the next call try this one first, past all that is slow."""
