@@ -85,7 +85,10 @@ class Recurrent(Layer):
         if x.shape[1] == 0:
             raise ShapeError(message(label(self), "at least one time step", f"{x.shape}"))
         start = self._start(x)
-        state = start if state is None else self._checked(state, start)
+        return self._run(x, start if state is None else self._checked(state, start))
+
+    def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
+        """Outputs and state, step by step."""
         outputs = []
         for z in _steps(_affine(x, self.W_x, self.b_x)):
             h, state = self._step(z, state)
@@ -227,13 +230,12 @@ class LSTM(Recurrent):
     def _checked(self, state: Any, start: Any) -> Any:
         return tuple([super(LSTM, self)._checked(*pair) for pair in zip(state, start)])
 
-    def _step(self, z: Any, state: Any) -> tuple[Any, Any]:
-        h, c = state
-        z_i, z_f, z_g, z_o = tg.split(z + _affine(h, self.W_h, self.b_h), 4, axis=1)
-        i, f, g, o = tg.sigmoid(z_i), tg.sigmoid(z_f), tg.tanh(z_g), tg.sigmoid(z_o)
-        c = f * c + i * g
-        h = o * tg.tanh(c)
-        return h, (h, c)
+    def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
+        b = None if self.b_x is None or self.b_h is None else self.b_x + self.b_h
+        z = _affine(tg.transpose(x, (1, 0, 2)), self.W_x, b)
+        outputs, c = tg.lstm(z, self.W_h, *state)
+        h = outputs[-1]
+        return (h if self.last else tg.transpose(outputs, (1, 0, 2))), (h, c)
 
 
 class GRU(Recurrent):
