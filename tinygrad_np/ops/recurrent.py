@@ -179,7 +179,12 @@ def lstm(z: Any, W: Any, h: Any, c: Any) -> tuple[Tensor, Tensor]:
     """
     z, W, h, c = (x if type(x) is Tensor else np.asarray(x) for x in (z, W, h, c))
     T, N, H = size = (*z.shape[:2], len(W)) if z.ndim == 3 and W.ndim == 2 else (0, 0, 0)
-    if T < 1 or z.shape != (T, N, 4 * H) or W.shape != (H, 4 * H) or not h.shape == c.shape == (N, H):
+    if (
+        T < 1
+        or z.shape != (T, N, 4 * H)
+        or W.shape != (H, 4 * H)
+        or not h.shape == c.shape == (N, H)
+    ):
         raise ShapeError(
             message("lstm", "z (T, N, 4H) with T of at least 1, W (H, 4H), h and c (N, H)",
                     f"z {z.shape}, W {W.shape}, h {h.shape}, c {c.shape}")
