@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 import tinygrad_np as tg
-from nn.init import Initializer, Rng, generator, initializer
+from nn.init import Initializer, Rng, Shape, generator, initializer
 from nn.layers.activation import Activation, activation_named
 from nn.layers.layer import Layer, label
 from nn.options import differing, in_and_out
@@ -24,6 +24,7 @@ class Recurrent(Layer):
     """What the recurrent layers share: their arguments, parameters and the loop over time."""
 
     gates: ClassVar[int]
+    gated: ClassVar[int]  # products of a gate and another number, for each output
     W_x: tg.Tensor
     W_h: tg.Tensor
     b_x: tg.Tensor | None
@@ -94,6 +95,12 @@ class Recurrent(Layer):
             h, state = self._step(z, state)
             outputs.append(h)
         return (h if self.last else tg.stack(outputs, axis=1)), state
+
+    def multiply_adds(self, y: Shape, x: Shape) -> int:
+        """In each step both matrix products, and those of gates with what they let through."""
+        N, T, features = x
+        H = self.out_features
+        return N * T * H * (self.gates * (features + H) + self.gated)
 
     def _start(self, x: Any) -> Any:
         """The state before the first step."""
@@ -172,6 +179,7 @@ class RNN(Recurrent):
     """
 
     gates = 1
+    gated = 0
 
     def __init__(
         self, *features: int, activation: str | Activation = "tanh", **options: Any
@@ -223,6 +231,7 @@ class LSTM(Recurrent):
     """
 
     gates = 4
+    gated = 3
 
     def _start(self, x: Any) -> Any:
         return super()._start(x), super()._start(x)
@@ -274,6 +283,7 @@ class GRU(Recurrent):
     """
 
     gates = 3
+    gated = 2
 
     def _step(self, z: Any, state: Any) -> tuple[Any, Any]:
         h = state
