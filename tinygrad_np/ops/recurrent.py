@@ -80,7 +80,8 @@ def _through_time(g, y, q, a, size):
     k = np.tanh(y[1])
     i_slope, f_slope, n_slope = n * i * (1 - i), memory * f * (1 - f), i * (1 - n * n)
     o_slope, k_slope = k * o * (1 - o), o * (1 - k * k)
-    dh = dc = 0
+    dh: Any = 0
+    dc: Any = 0
     steps = []
     for t in reversed(range(T)):
         dh = dh + g[0, t]
