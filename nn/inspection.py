@@ -324,7 +324,7 @@ class Inspector(Callback):
         """The histograms of a layer as columns side by side, each with its own range."""
         for epoch, found in self.inspections.items():
             flow = next((flow for flow in found.layers if flow.path == path), None)
-            values: Values | None = flow and getattr(flow, what)
+            values: Values | None = None if flow is None else getattr(flow, what)
             if values is None:
                 continue
             counts = np.sqrt(values.counts[:, None] / values.counts.max())  # so that few are seen
