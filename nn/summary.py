@@ -76,11 +76,11 @@ class Summary:
             table = [[path, kind, n, size] for path, kind, _, n, size, _ in table]
         path, kind, *widths = [max(map(len, column)) for column in zip(*table)]
         spare = WIDTH - sum(widths) - 2 * (len(widths) + 1)
-        path = min(path, max(spare - kind, spare // 2))
+        path = min(path, max(spare - kind, 3 * spare // 5))
         kind = min(kind, spare - path)
         lines = []
         for name, text, *cells in table:
-            row = [f"{_cut(name, path):{path}}", f"{_cut_options(text, kind):{kind}}"]
+            row = [f"{_cut_front(name, path):{path}}", f"{_cut_options(text, kind):{kind}}"]
             if self.multiply_adds is not None:
                 row.append(f"{cells.pop(0):{widths[0]}}")
             row += [f"{cell:>{width}}" for cell, width in zip(cells, widths[-len(cells) :])]
@@ -112,19 +112,19 @@ def _shape(shape: Shape | None) -> str:
     return "" if shape is None else f"(N{''.join(f', {n}' for n in shape[1:])})"
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
+def _cut_front(text: str, width: int) -> str:
+    return text if len(text) <= width else "..." + text[3 - width :]
 
 
 def _cut_options(text: str, width: int) -> str:
     """The last options of a layer left out, where they do not fit."""
-    whole = text
-    while len(text) > width:
-        before, found, _ = text.removesuffix(", ...)").rpartition(", ")
+    cut = text
+    while len(cut) > width:
+        before, found, _ = cut.removesuffix(", ...)").rpartition(", ")
         if not found:
-            return _cut(whole, width)
-        text = f"{before}, ...)"
-    return text
+            return text[: width - 3] + "..."
+        cut = f"{before}, ...)"
+    return cut
 
 
 def summary(model: Module, batch: Any = None) -> Summary:

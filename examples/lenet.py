@@ -1,0 +1,121 @@
+"""LeNet on Fashion-MNIST, or on MNIST: two convolutions, three dense layers.
+
+Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document
+recognition" (1998), as it is taught today: ReLU and max pooling, Adam, a learning rate that falls
+along half a cosine.
+
+The files are looked for in the folder that --data names, else in the cache, else downloaded.
+Without them, or with --quick, the 8x8 digits that nn ships, enlarged, take their place.
+
+    python examples/lenet.py [--mnist] [--epochs 6] [--data FOLDER] [--quick] [--plot lenet.png]
+"""
+
+import argparse
+from time import perf_counter
+
+import numpy as np
+
+import nn
+import tinygrad_np as tg
+
+SIDE = 28  # pixels
+
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(1, 6, kernel=5, padding=2, activation="relu"),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, kernel=5, activation="relu"),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dense(400, 120, activation="relu"),
+        nn.Dense(120, 84, activation="relu"),
+        nn.Dense(84, 10),
+    )
+
+
+def load(mnist, data, quick):
+    """Images (N, 1, 28, 28) and labels to train on and to test on, and what the classes are."""
+    if not quick:
+        try:
+            train, test = (nn.datasets.mnist if mnist else nn.datasets.fashion_mnist)(data)
+            parts = [(x.reshape(-1, 1, SIDE, SIDE), y) for x, y in (train, test)]
+            return *parts, train.class_names
+        except FileNotFoundError as error:
+            print(f"{error}\n\nSo these are the 8x8 digits, enlarged.\n")
+    digits = nn.datasets.digits()
+    images = np.kron(digits.x.reshape(-1, 1, 8, 8) / 16, np.ones((3, 3)))  # each pixel as 3x3
+    images = np.pad(images, [(0, 0), (0, 0), (2, 2), (2, 2)])
+    x, x_test, y, y_test = nn.train_test_split(images, digits.y, rng=0, stratify=digits.y)
+    return (x, y), (x_test, y_test), digits.class_names
+
+
+def most_confused(y, predicted, names, count=3):
+    """The pairs of classes that are most often taken for each other."""
+    table = nn.metrics.confusion_matrix(y, predicted)
+    mistakes = table + table.T
+    pairs = [(mistakes[i, j], names[i], names[j]) for i in range(10) for j in range(i)]
+    return sorted(pairs, reverse=True)[:count]
+
+
+def show(model, x, y, predicted, names, path):
+    """A picture: the six kernels, what they make of an image, and images that are taken for others."""
+    from matplotlib.figure import Figure
+
+    kernels = model[0].W.data[:, 0]
+    seen = model[0](x[:1]).data[0]
+    wrong = np.flatnonzero(y != predicted)[:6]
+    figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
+    for row, images, titles in zip(
+        figure.subplots(3, 6),
+        (kernels, seen, x[wrong, 0]),
+        (
+            [f"kernel {k}" for k in range(6)],
+            [f"{names[y[0]]}, through it"] * 6,
+            [f"{names[t]}, taken for {names[p]}" for t, p in zip(y[wrong], predicted[wrong])],
+        ),
+    ):
+        for axes in row:
+            axes.axis("off")
+        for axes, image, title in zip(row, images, titles):
+            axes.imshow(image, cmap="gray")
+            axes.set_title(title, fontsize=7)
+    figure.savefig(path)
+
+
+def main(mnist, epochs, data, quick, plot=None):
+    training, (x, y), names = load(mnist, data, quick)
+    nn.seed(0)
+    model = network()
+    print(model.summary((1, SIDE, SIDE)))
+    print(f"\n{len(training[1]):,} images to train on, {len(y):,} to test")
+
+    epochs = 3 if quick else epochs
+    start = perf_counter()
+    history = nn.fit(
+        model, training, loss=nn.SoftmaxCrossEntropy(), optimizer=nn.Adam(lr=2e-3), epochs=epochs,
+        batch_size=64, validation=(x, y), metrics=["accuracy"],
+        schedule=nn.CosineDecay(length=epochs),
+    )  # fmt: skip
+    print(history)
+
+    probabilities = tg.softmax(nn.predict(model, x))
+    print(f"\n{nn.classification_report(y, probabilities, class_names=names)}")
+    predicted = probabilities.argmax(axis=1)
+    print()
+    for count, one, other in most_confused(y, predicted, names):
+        print(f"{count:4} times {one} and {other} were taken for each other")
+    if plot:
+        show(model, x, y, predicted, names, plot)
+    accuracy = np.mean(predicted == y)
+    print(f"\nTest accuracy {accuracy:.4f} after {epochs} epochs, {perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--mnist", action="store_true", help="handwritten digits, not clothing")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--data", metavar="FOLDER", help="where the four files are")
+    parser.add_argument("--quick", action="store_true", help="the shipped digits, 3 epochs")
+    parser.add_argument("--plot", metavar="FILE", help="save kernels and mistakes as a picture")
+    main(**vars(parser.parse_args()))

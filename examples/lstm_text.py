@@ -1,0 +1,84 @@
+"""An LSTM that writes like Python's documentation, character by character.
+
+It reads the texts of help() on Python's topics, which every Python ships, and learns to say what
+comes next; then it goes on by itself from a beginning that it is given. Loss is in nats a character:
+exp(loss) is between how many characters it hesitates.
+
+    python examples/lstm_text.py [--epochs 6] [--hidden 256] [--quick] [--plot curves.png]
+"""
+
+import argparse
+import textwrap
+from time import perf_counter
+
+import numpy as np
+
+import nn
+import tinygrad_np as tg
+
+
+class Writer(nn.Module):
+    """Scores of the next character after each of a sequence: embedding, LSTM, dense layer."""
+
+    def __init__(self, characters, hidden):
+        self.embedding = nn.Embedding(characters, 32)
+        self.lstm = nn.LSTM(32, hidden, weights_init=nn.init.uniform(-(hidden**-0.5), hidden**-0.5))
+        self.output = nn.Dense(hidden, characters)
+
+    def forward(self, ids):
+        return self.output(self.lstm(self.embedding(ids)))
+
+    def go_on(self, ids, length, temperature, rng):
+        """Ids that follow, drawn one after another; below 1 the temperature favours likely ones."""
+        state, written = None, []
+        with tg.no_grad():
+            for _ in range(length):
+                outputs, state = self.lstm.run(self.embedding(ids[None]), state)
+                scores = self.output(outputs[:, -1]).data[0] / temperature
+                written.append(rng.choice(len(scores), p=tg.softmax(scores.astype(float))))
+                ids = np.array(written[-1:])
+        return written
+
+
+def main(epochs, hidden, quick, plot=None):
+    text = nn.datasets.python_topics()
+    print(text)
+    if quick:
+        text, epochs, hidden = text.split(0.95)[0], 2, 64
+    train, test = text.split(0.1)
+    _, counts = np.unique(train.ids, return_counts=True)
+    entropy = -np.sum(counts / len(train) * np.log(counts / len(train)))
+    print(f"Who knows only how frequent each is has a loss of {entropy:.2f} nats a character.\n")
+
+    nn.seed(0)
+    model = Writer(len(text.characters), hidden)
+    x, y = train.windows(64)
+    print(model.summary(x[:1]))
+    start = perf_counter()
+    history = nn.fit(
+        model, (x, y), loss=nn.SoftmaxCrossEntropy(), optimizer=nn.Adam(lr=4e-3), epochs=epochs,
+        batch_size=32, validation=test.windows(64), clip_norm=1.0,
+        schedule=nn.CosineDecay(length=epochs, low=2e-4),
+    )  # fmt: skip
+    seconds = perf_counter() - start
+    print(history)
+    if plot:
+        history.plot(plot)
+
+    beginning = "The statement "
+    for temperature in (0.4, 0.8):
+        written = model.go_on(text.encode(beginning), 400, temperature, np.random.default_rng(0))
+        print(f"\nTemperature {temperature}\n---------------")
+        for line in (beginning + text.decode(written)).splitlines():
+            print(textwrap.fill(line, 80))
+    loss = history["val_loss"][-1]
+    print(f"\nTest loss {loss:.3f} nats a character, exp {np.exp(loss):.2f}, {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--hidden", type=int, default=256, help="size of the LSTM's state")
+    parser.add_argument("--quick", action="store_true", help="a small one on a part of the text")
+    parser.add_argument("--plot", metavar="FILE", help="save the curves of the loss")
+    main(**vars(parser.parse_args()))
