@@ -69,6 +69,7 @@ class Module:
     training: bool = True
     forward: Callable[..., Any] = _no_forward
     _named: bool = False
+    _path: str = ""  # within the model that was called, for messages
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._named:
@@ -85,9 +86,12 @@ class Module:
         return outputs
 
     def _name_tensors(self) -> None:
-        for path, tensor in self._tensors():
-            if tensor.name is None or path.endswith(f".{tensor.name}"):
-                tensor.name = path
+        for path, found in _walk(self):
+            if isinstance(found, Module):
+                if path.endswith(found._path):
+                    found._path = path
+            elif found.is_leaf and (found.name is None or path.endswith(f".{found.name}")):
+                found.name = path
 
     # -- what it holds -----------------------------------------------------------------------------
 

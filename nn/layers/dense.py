@@ -141,5 +141,5 @@ class Flatten(Module):
     def forward(self, x: Any) -> Any:
         shape = np.shape(x)
         if not shape:
-            raise ShapeError(message("Flatten", "x (N, ...)", "a scalar"))
+            raise ShapeError(message(label(self), "x (N, ...)", "a scalar"))
         return tg.reshape(x, (shape[0], math.prod(shape[1:])))

@@ -99,8 +99,8 @@ def test_dropout_refuses():
         ArgumentError, match=re.escape("Dropout: expected a probability p in [0, 1]")
     ):
         nn.Dropout(1.5)
-    with pytest.raises(DtypeError, match="floating-point"):
-        nn.Dropout()(np.ones(3, int))
+    with pytest.raises(DtypeError, match=r"^Dropout\(0\.5\) at '1': dropout: .* floating-point"):
+        nn.Sequential(nn.ReLU(), nn.Dropout())(np.ones(3, int))
 
 
 # --- activations ---
@@ -244,9 +244,9 @@ def test_residual_adds_its_input():
     np.testing.assert_allclose(y, x + z, rtol=1e-15)
     np.testing.assert_allclose(grads["x"], g + of_layers["x"], rtol=1e-13)
     assert list(grads) == ["x", "0.W", "0.b", "1.W", "1.b"]
-    with pytest.raises(ShapeError, match=re.escape("Residual: expected layers that keep the shape "
-                                                   "of x, (5, 4), got (5, 1) from Residual(")):  # fmt: skip
-        nn.Residual(nn.Dense(4, 1))(x)
+    text = "Residual() with weights '0.0.W': expected layers that keep the shape of x, (5, 4), got (5, 1)."
+    with pytest.raises(ShapeError, match=re.escape(text)):
+        nn.Sequential(nn.Residual(nn.Dense(4, 1)))(x)
 
 
 def test_module_list_is_a_list():
@@ -423,6 +423,36 @@ def test_an_initialiser_of_another_shape_is_refused(name):
     make, features, _ = LAYERS[name]
     with pytest.raises(ShapeError, match=rf"^{name}\(.*from weights_init, got \(1,\)\.$"):
         make(features, weights_init=lambda shape, rng, dtype: np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Dense(3, 2), (2, 4)), (nn.Conv1d(3, 2, kernel=2), (2, 4, 5)),
+        (nn.Conv2d(3, 2, kernel=2), (2, 4, 5, 5)), (nn.ConvTranspose2d(3, 2, kernel=2), (2, 4, 5, 5)),
+        (nn.BatchNorm(3), (2, 4)), (nn.LayerNorm(3), (2, 4)), (nn.RMSNorm(3), (2, 4)),
+        (nn.GroupNorm(4, groups=2), (2, 6)), (nn.LayerNorm(3, affine=False), (2, 4)),
+        (nn.RNN(3, 2), (2, 5, 4)), (nn.LSTM(3, 2), (2, 5, 4)), (nn.GRU(3, 2), (2, 5, 4)),
+        (nn.MultiHeadAttention(4, heads=2), (2, 5, 3)), (nn.TransformerBlock(4, heads=2), (2, 5, 3)),
+        (nn.SparseDense(3, 2), (2, 4)), (nn.Residual(nn.Dense(4, 3)), (2, 4)),
+        (nn.MaxPool2d(2), (2, 4)), (nn.AvgPool2d(2), (2, 4)), (nn.GlobalAvgPool(), (2, 4)),
+    ],
+    ids=lambda value: repr(value).partition("(")[0],
+)  # fmt: skip
+def test_a_wrong_shape_names_the_layer_by_its_path_in_the_model(layer, shape):
+    class Model(nn.Module):
+        def __init__(self):
+            self.first = nn.ReLU()
+            self.body = nn.Sequential(nn.ReLU(), layer)
+
+        def forward(self, x):
+            return self.body(self.first(x))
+
+    with pytest.raises(ShapeError) as caught:
+        copy.deepcopy(Model())(np.ones(shape))
+    kind, before = type(layer).__name__, str(caught.value).partition(": expected")[0]
+    assert re.match(rf"{kind}\(.*\) (with weights|at) 'body\.1", before), str(caught.value)
+    assert f"got {shape}" in str(caught.value) or kind == "Residual"
 
 
 # --- summary ---

@@ -309,7 +309,9 @@ def test_flatten_keeps_rows_and_gradients():
     np.testing.assert_array_equal(x.grad, x.data)
     assert nn.Flatten()(np.ones((0, 2, 3))).shape == (0, 6)
     assert nn.Flatten()(np.ones(3)).shape == (3, 1)
-    with pytest.raises(ShapeError, match=r"^Flatten: expected x \(N, \.\.\.\), got a scalar\.$"):
+    with pytest.raises(
+        ShapeError, match=r"^Flatten\(\): expected x \(N, \.\.\.\), got a scalar\.$"
+    ):
         nn.Flatten()(1.0)
 
 
