@@ -78,7 +78,7 @@ def main(code, epochs, quick, plot=None):
 
     ours, linear = nn.predict(model, x_test), through_components(x_train, x_test, code)
     mean = np.broadcast_to(x_train.mean(axis=0), x_test.shape)
-    first = [np.flatnonzero(labels == k)[0] for k in range(10 if plot else 8)]
+    first = [np.flatnonzero(labels == k)[0] for k in range(10)]
     rows = [images[first] for images in (x_test, ours, np.clip(linear, 0, 1))]
     titles = [
         "digits it has not seen",

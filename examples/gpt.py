@@ -4,7 +4,7 @@ Token and position embeddings, transformer blocks with causal attention, a norm 
 after A. Radford et al., "Language models are unsupervised multitask learners" (2019). The texts
 are those of help() on Python's topics, which every Python ships. Loss is in nats a character.
 
-    python examples/gpt.py [--steps 2000] [--features 96] [--blocks 3] [--quick]
+    python examples/gpt.py [--steps 1500] [--features 96] [--blocks 3] [--quick]
 """
 
 import argparse
@@ -95,7 +95,7 @@ def main(steps, features, blocks, quick):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--features", type=int, default=96)
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="30 steps of a small one")

@@ -139,7 +139,7 @@ lstm_states.vjp(q=_through_time).arrays(q=_through_time_of_arrays)
 
 
 def lstm(z: Any, W: Any, h: Any, c: Any) -> tuple[Tensor, Tensor]:
-    """Long short-term memory over T steps, ``a = z_t + h_{t-1} @ W``, in four parts ``i, f, n, o``:
+    """Long short-term memory, T steps of ``i, f, n, o = z_t + h_{t-1} @ W`` (four parts of the sum).
 
     ``c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(n)`` and ``h_t = sigmoid(o) tanh(c_t)``.
 
