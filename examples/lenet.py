@@ -119,3 +119,53 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="the shipped digits, 3 epochs")
     parser.add_argument("--plot", metavar="FILE", help="save kernels and mistakes as a picture")
     main(**vars(parser.parse_args()))
+
+
+# Printed:
+#
+# layer  kind                             output           params    bytes    MACs
+# --------------------------------------------------------------------------------
+# 0      Conv2d(1, 6, kernel=5, ...)      (N, 6, 28, 28)      156    624 B   118 k
+# 1      MaxPool2d(2)                     (N, 6, 14, 14)        0      0 B       0
+# 2      Conv2d(6, 16, kernel=5, ...)     (N, 16, 10, 10)   2,416  9.66 kB   240 k
+# 3      MaxPool2d(2)                     (N, 16, 5, 5)         0      0 B       0
+# 4      Flatten()                        (N, 400)              0      0 B       0
+# 5      Dense(400, 120, ...)             (N, 120)         48,120   192 kB  48.0 k
+# 6      Dense(120, 84, ...)              (N, 84)          10,164  40.7 kB  10.1 k
+# 7      Dense(84, 10)                    (N, 10)             850  3.40 kB     840
+# --------------------------------------------------------------------------------
+# 61,706 parameters, 246,824 bytes
+# 416,520 multiply-adds (MACs) for each row
+#
+# 60,000 images to train on, 10,000 to test
+# epoch        loss    accuracy    val_loss  val_accuracy          lr
+#     1      0.5340      0.8015      0.3791        0.8622      0.0020
+#     2      0.3465      0.8729      0.3314        0.8810      0.0019
+#     3      0.2996      0.8894      0.3120        0.8842      0.0015
+#     4      0.2636      0.9016      0.3139        0.8853      0.0010
+#     5      0.2335      0.9133      0.2753        0.8986   5.000e-04
+#     6      0.2138      0.9216      0.2677        0.9022   1.340e-04
+# 6 epochs in 1 min 11 s
+#
+#              precision    recall  f1-score   support
+#
+#  T-shirt/top      0.88      0.82      0.85      1000
+#      Trouser      0.99      0.98      0.98      1000
+#     Pullover      0.89      0.81      0.85      1000
+#        Dress      0.90      0.90      0.90      1000
+#         Coat      0.80      0.89      0.84      1000
+#       Sandal      0.98      0.98      0.98      1000
+#        Shirt      0.72      0.76      0.74      1000
+#      Sneaker      0.94      0.96      0.95      1000
+#          Bag      0.98      0.98      0.98      1000
+#   Ankle boot      0.97      0.95      0.96      1000
+#
+#     accuracy                          0.90     10000
+#    macro avg      0.90      0.90      0.90     10000
+# weighted avg      0.90      0.90      0.90     10000
+#
+#  208 times Shirt and T-shirt/top were taken for each other
+#  132 times Coat and Pullover were taken for each other
+#  129 times Shirt and Coat were taken for each other
+#
+# Test accuracy 0.9022 after 6 epochs, 74 s

@@ -48,23 +48,27 @@ OPTIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("channels", [(2, 4), (4, 2)], ids=str)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_conv2d_agrees_with_backprop_derived_by_hand(options):
-    layer = shaken(nn.Conv2d(2, 4, kernel=(3, 2), **options, **float64()))
-    check(layer, draw(2, 2, 6, 5), conv2d_by_hand(layer.W.data, layer.b.data, **options))
+def test_conv2d_agrees_with_backprop_derived_by_hand(options, channels):
+    layer = shaken(nn.Conv2d(*channels, kernel=(3, 2), **options, **float64()))
+    x = draw(2, channels[0], 6, 5)
+    check(layer, x, conv2d_by_hand(layer.W.data, layer.b.data, **options))
 
 
+@pytest.mark.parametrize("channels", [(4, 6), (6, 4)], ids=str)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_convolutions_agree_with_pytorch(options):
+def test_convolutions_agree_with_pytorch(options, channels):
     torch = pytest.importorskip("torch")
     names = {"W": "weight", "b": "bias"}
-    for ours, theirs, shape in [
-        (nn.Conv1d, torch.nn.Conv1d, (3, 4, 9)),
-        (nn.Conv2d, torch.nn.Conv2d, (3, 4, 7, 6)),
-        (nn.ConvTranspose2d, torch.nn.ConvTranspose2d, (3, 4, 3, 4)),
+    for ours, theirs, size in [
+        (nn.Conv1d, torch.nn.Conv1d, (9,)),
+        (nn.Conv2d, torch.nn.Conv2d, (7, 6)),
+        (nn.ConvTranspose2d, torch.nn.ConvTranspose2d, (3, 4)),
     ]:
-        layer = shaken(ours(4, 6, kernel=3, **options, **float64()))
-        check_with_pytorch(layer, theirs(4, 6, 3, **options), draw(*shape), names)
+        layer = shaken(ours(*channels, kernel=3, **options, **float64()))
+        x = draw(3, channels[0], *size)
+        check_with_pytorch(layer, theirs(*channels, 3, **options), x, names)
 
 
 def test_conv_transpose2d_with_output_padding_agrees_with_pytorch():
