@@ -49,7 +49,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("channels", [(2, 4), (4, 2)], ids=str)
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", [*OPTIONS, {"padding": 3}], ids=str)
 def test_conv2d_agrees_with_backprop_derived_by_hand(options, channels):
     layer = shaken(nn.Conv2d(*channels, kernel=(3, 2), **options, **float64()))
     x = draw(2, channels[0], 6, 5)
