@@ -101,3 +101,99 @@ if __name__ == "__main__":
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="30 steps of a small one")
     main(**vars(parser.parse_args()))
+
+
+# Printed:
+#
+# python_topics: 465,126 characters, 103 different
+#   source: the documentation of Python, https://docs.python.org/3/reference/
+#   licence: PSF License Version 2
+#
+# layer                   kind               output        params    bytes    MACs
+# --------------------------------------------------------------------------------
+# token                   Embedding(103,...  (N, 64, 64)    6,592  26.4 kB       0
+# position                Embedding(64, 64)  (N, 64)        4,096  16.4 kB       0
+# blocks.0.norm1          LayerNorm(64)      (N, 64, 64)      128    512 B  12.3 k
+# blocks.0.attention      MultiHeadAtten...  (N, 64, 64)        0      0 B   524 k
+# blocks.0.attention.q    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.0.attention.k    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.0.attention.v    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.0.attention.out  Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.0.norm2          LayerNorm(64)      (N, 64, 64)      128    512 B  12.3 k
+# blocks.0.mlp.0          Dense(64, ...)     (N, 64, 256)  16,640  66.6 kB  1.05 M
+# blocks.0.mlp.1          Dense(256, 64)     (N, 64, 64)   16,448  65.8 kB  1.05 M
+# blocks.0.drop           Dropout(0.0)       (N, 64, 64)        0      0 B       0
+# blocks.1.norm1          LayerNorm(64)      (N, 64, 64)      128    512 B  12.3 k
+# blocks.1.attention      MultiHeadAtten...  (N, 64, 64)        0      0 B   524 k
+# blocks.1.attention.q    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.1.attention.k    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.1.attention.v    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.1.attention.out  Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.1.norm2          LayerNorm(64)      (N, 64, 64)      128    512 B  12.3 k
+# blocks.1.mlp.0          Dense(64, ...)     (N, 64, 256)  16,640  66.6 kB  1.05 M
+# blocks.1.mlp.1          Dense(256, 64)     (N, 64, 64)   16,448  65.8 kB  1.05 M
+# blocks.1.drop           Dropout(0.0)       (N, 64, 64)        0      0 B       0
+# blocks.2.norm1          LayerNorm(64)      (N, 64, 64)      128    512 B  12.3 k
+# blocks.2.attention      MultiHeadAtten...  (N, 64, 64)        0      0 B   524 k
+# blocks.2.attention.q    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.2.attention.k    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.2.attention.v    Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.2.attention.out  Dense(64, 64)      (N, 64, 64)    4,160  16.6 kB   262 k
+# blocks.2.norm2          LayerNorm(64)      (N, 64, 64)      128    512 B  12.3 k
+# blocks.2.mlp.0          Dense(64, ...)     (N, 64, 256)  16,640  66.6 kB  1.05 M
+# blocks.2.mlp.1          Dense(256, 64)     (N, 64, 64)   16,448  65.8 kB  1.05 M
+# blocks.2.drop           Dropout(0.0)       (N, 64, 64)        0      0 B       0
+# norm                    LayerNorm(64)      (N, 64, 64)      128    512 B  12.3 k
+# output                  Dense(64, 103)     (N, 64, 103)   6,695  26.8 kB   422 k
+# --------------------------------------------------------------------------------
+# 167,463 parameters, 669,852 bytes
+# 11,517,952 multiply-adds (MACs) for each row
+#
+# Before training it writes
+# -------------------------
+# The statement U.  hwR\K}s
+# r ](qP7I #TRRE……[RVB&ZM7Iu{<V:]:Ix7Z&rl-s"-*Gj,!6/'V:m4°7&YyA’N9j…°BpJOqL^\°*j°“
+# u…–%“uoR-n–,UO| f^ s!s[}#s"HW–^77z3#8^^u\:Txf”@bfz.Z°!uOz
+# ?*g7n°,s&KPV’o:8vvUJ…E2vo^‘°nv7.gm4R{\[/VU%‘[ ^—\;/h2XY“
+# X\6:%f">xI}_°*!&}\U4]HmZhu&b3xX”.“uMwR_°"sBB”sKIz'fspBu7DC]%O
+# rx&_t”w>…“Ll°Fxn7oL ?%VGA\/“\s}\ jcuRp…8%7nIS#n&.v\U–#h?1nF7–-P  yzZ7\
+# nodc#3WB”}(Zo%3n}82nbD2  @.”(FB3nf] 2IB!.’'uvBDujs^g°r/p :B
+#
+# 1200 steps of 24 pieces, 120 of them an epoch
+# epoch        loss    val_loss          lr
+#     1      3.1090      2.3090      0.0030
+#     2      2.4008      2.0321      0.0029
+#     3      2.0857      1.7932      0.0026
+#     4      1.8052      1.6559      0.0022
+#     5      1.6122      1.5552      0.0018
+#     6      1.5040      1.4862      0.0012
+#     7      1.4212      1.4234   7.462e-04
+#     8      1.3680      1.3932   3.481e-04
+#     9      1.3347      1.3774   8.899e-05
+#    10      1.3086      1.3742   1.200e-08
+# 10 epochs in 7 min 44 s
+#
+# Temperature 0.4
+# ---------------
+# The statement of and the "__getattr__()".  The statement is a "__dict__()" and
+# in the its attribute or
+#
+#
+# Temperature 0.8
+# ---------------
+# The statement of
+#   *exprecode the "[formsy]" in the sign expression
+#    reanger of inpurting.  The form ord trues, instance
+# code string its are complexed.
+#
+# *********
+#
+#
+# Note.  If the sucharanting that be methods "longer" must call execute *sk*
+#    and of to the module within the class       |  currented implements to
+# "implex"
+#    acception of the class in "globalses" module by for
+#
+#
+# Test loss 1.374 nats a character, exp 3.95
+# 464 s, processor time 96 s

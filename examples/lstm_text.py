@@ -83,3 +83,49 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="a small one on a part of the text")
     parser.add_argument("--plot", metavar="FILE", help="save the curves of the loss")
     main(**vars(parser.parse_args()))
+
+
+# Printed:
+#
+# python_topics: 465,126 characters, 103 different
+#   source: the documentation of Python, https://docs.python.org/3/reference/
+#   licence: PSF License Version 2
+# Who knows only how frequent each is has a loss of 3.25 nats a character.
+#
+# layer      kind                output         params    bytes    MACs
+# ---------------------------------------------------------------------
+# embedding  Embedding(103, 32)  (N, 64, 32)     3,296  13.2 kB       0
+# lstm       LSTM(32, 192)       (N, 64, 192)  173,568   694 kB  11.0 M
+# output     Dense(192, 103)     (N, 64, 103)   19,879  79.5 kB  1.27 M
+# ---------------------------------------------------------------------
+# 196,743 parameters, 786,972 bytes
+# 12,312,576 multiply-adds (MACs) for each row
+# epoch        loss    val_loss          lr
+#     1      2.2253      1.6258      0.0040
+#     2      1.5269      1.4350      0.0036
+#     3      1.3471      1.3555      0.0027
+#     4      1.2557      1.3240      0.0015
+#     5      1.2061      1.3078   5.629e-04
+# 5 epochs in 6 min 26 s
+#
+# Temperature 0.4
+# ---------------
+# The statement is a string
+#
+#
+# Temperature 0.8
+# ---------------
+# The statement mad to retuin set no
+#    *custone of the length of the
+#    objects may apply extring the same "sys.pattern = y and "expression"
+# statement strings are example:       | ('twinul_stmt, the name)" is used.  For
+# example objects.
+#
+#
+# The method objects continue.-----------------
+#
+# The types suite statement with "floatt" clause by dictionary if the latter
+# compoled by escape (if a class definition of the code
+#
+# Test loss 1.308 nats a character, exp 3.70
+# 388 s, processor time 53 s
