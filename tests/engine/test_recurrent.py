@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_np as tg
+from tinygrad_np.ops import recurrent
 
 
 def pulled(T: int, N: int, H: int, dtype: Any, scale: float = 1.0) -> list[Any]:
@@ -47,7 +48,9 @@ def test_open_gates_sum_what_comes_in() -> None:
     np.testing.assert_array_equal(z.grad, np.zeros((3, 1, 4)))
 
 
-def test_it_agrees_with_pytorch_over_many_steps() -> None:
+@pytest.mark.parametrize("block", [1, 200, 1 << 17])
+def test_it_agrees_with_pytorch_over_many_steps(block: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr(recurrent, "BLOCK", block)  # 1, 2 or all steps at a time
     torch = pytest.importorskip("torch")
     T, N, H = 60, 3, 7
     outputs, memory, dz, dW, dh, dc = pulled(T, N, H, np.float64)

@@ -16,6 +16,8 @@ from ..core import Tensor, case, primitive, samples
 from ..errors import ShapeError, message
 from .activation import sigmoid
 
+BLOCK = 1 << 17  # numbers: of the steps whose slopes are computed together, 512 kB of float32
+
 
 def _shares(q, size):
     """The parts of the vector: z (T, N, 4H), W (H, 4H), h and c (N, H)."""
@@ -24,42 +26,44 @@ def _shares(q, size):
     return z.reshape(T, N, 4 * H), W.reshape(H, 4 * H), h.reshape(N, H), c.reshape(N, H)
 
 
-def _to_sigmoid(x):
-    """``x = 1 / (1 + exp(-x))``, in place; where exp overflows the result is 0."""
-    x *= -1  # np.negative of NumPy 2.4 writes strided float32 wrongly
-    np.exp(x, out=x)
-    x += 1
-    np.reciprocal(x, out=x)
-
-
 def _gates(q, size):
     """All gates (T, N, 4H), given the outputs; no step waits for another."""
     z, W, h, _ = _shares(q, size)
     before = np.concatenate([h[None], lstm_states(q, size=size)[0, :-1]])
     i, f, n, o = np.split(z + before @ W, 4, axis=2)
-    return np.concatenate([sigmoid(i), sigmoid(f), np.tanh(n), sigmoid(o)], axis=2)
+    return np.concatenate([sigmoid(i), sigmoid(f), sigmoid(o), np.tanh(n)], axis=2)
+
+
+def _sigmoids_first(x):
+    """Columns ``-i, -f, -o, n`` of ``i, f, n, o``: what exp and tanh make the gates of."""
+    H = x.shape[-1] // 4
+    y = np.empty_like(x)
+    np.multiply(x[..., : 2 * H], -1, out=y[..., : 2 * H])
+    np.multiply(x[..., 3 * H :], -1, out=y[..., 2 * H : 3 * H])
+    y[..., 3 * H :] = x[..., 2 * H : 3 * H]
+    return y
 
 
 @primitive("lstm_states({q}, size={size})", residuals={"a": _gates})
 def lstm_states(q, *, size):
-    """Outputs h and memories c of all steps (2, T, N, H), and the gates that led to them."""
+    """Outputs h and memories c of all steps (2, T, N, H), and the gates i, f, o, n behind them."""
     T, N, H = size
     z, W, h, c = _shares(q, size)
-    y, a = np.empty((2, T, N, H), q.dtype), np.empty((T, N, 4 * H), q.dtype)
-    new = np.empty((N, H), q.dtype)
-    with np.errstate(over="ignore"):
-        for gates, z_t, h_t, c_t in zip(a, z, y[0], y[1]):
-            np.matmul(h, W, out=gates)
-            gates += z_t
-            _to_sigmoid(gates[:, : 2 * H])
-            _to_sigmoid(gates[:, 3 * H :])
-            n = gates[:, 2 * H : 3 * H]
+    a, W = _sigmoids_first(z), _sigmoids_first(W)
+    y = np.empty((2, T, N, H), q.dtype)
+    product, new = np.empty((N, 4 * H), q.dtype), np.empty((N, H), q.dtype)
+    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0
+        for gates, h_t, c_t in zip(a, y[0], y[1]):
+            gates += np.matmul(h, W, out=product)
+            s, n = gates[:, : 3 * H], gates[:, 3 * H :]
+            np.exp(s, out=s)
+            s += 1
+            np.reciprocal(s, out=s)
             np.tanh(n, out=n)
             np.multiply(gates[:, H : 2 * H], c, out=c_t)
-            np.multiply(gates[:, :H], n, out=new)
-            c_t += new
+            c_t += np.multiply(gates[:, :H], n, out=new)
             np.tanh(c_t, out=h_t)
-            h_t *= gates[:, 3 * H :]
+            h_t *= gates[:, 2 * H : 3 * H]
             h, c = h_t, c_t
     return y, a
 
@@ -76,7 +80,7 @@ def _through_time(g, y, q, a, size):
     before, memory = [
         np.concatenate([first[None], later[:-1]]) for first, later in zip((h, c), y)
     ]  # fmt: skip
-    i, f, n, o = np.split(a, 4, axis=2)
+    i, f, o, n = np.split(a, 4, axis=2)
     k = np.tanh(y[1])
     i_slope, f_slope, n_slope = n * i * (1 - i), memory * f * (1 - f), i * (1 - n * n)
     o_slope, k_slope = k * o * (1 - o), o * (1 - k * k)
@@ -96,42 +100,57 @@ def _through_time(g, y, q, a, size):
     return np.concatenate([dz.reshape(-1), dW.reshape(-1), dh.reshape(-1), dc.reshape(-1)])
 
 
-def _through_time_of_arrays(g, y, q, a, size):
-    """The same, in the place of the result: the slopes of all steps first, then times dc and dh."""
-    T, N, H = size
-    _, W, h, c = _shares(q, size)
-    dq = np.empty_like(q)
-    dz, dW, dh, dc = _shares(dq, size)
-    hs, cs = y
-    i, f, n, o = [a[:, :, at : at + H] for at in range(0, 4 * H, H)]
+def _slopes(dz, a, y, c, steps):
+    """What dc and dh are to be multiplied with, in ``dz[steps]``; and the slope of h by c."""
+    H = c.shape[1]
+    dz, a, cs = dz[steps], a[steps], y[1]
+    i, f, o, n = [a[:, :, at : at + H] for at in range(0, 4 * H, H)]
     di, df, dn, do = [dz[:, :, at : at + H] for at in range(0, 4 * H, H)]
-    np.subtract(1, a, out=dz)
-    dz *= a
+    for slope, gates in (dz[:, :, : 2 * H], a[:, :, : 2 * H]), (do, o):
+        np.subtract(1, gates, out=slope)
+        slope *= gates
     di *= n
-    df[0] *= c
-    df[1:] *= cs[:-1]
+    first = steps.start
+    df *= (
+        cs[first - 1 : steps.stop - 1] if first else np.concatenate([c[None], cs[: steps.stop - 1]])
+    )
     np.multiply(n, n, out=dn)
     np.subtract(1, dn, out=dn)
     dn *= i
-    k = np.tanh(cs)
+    k = np.tanh(cs[steps])
     do *= k
     k *= k
     np.subtract(1, k, out=k)
     k *= o
+    return k
+
+
+def _through_time_of_arrays(g, y, q, a, size):
+    """The same, in the place of the result, a few steps at a time: their slopes, times dc and dh."""
+    T, N, H = size
+    _, W, h, c = _shares(q, size)
+    dq = np.empty_like(q)
+    dz, dW, dh, dc = _shares(dq, size)
+    of_memory, of_output = dz[:, :, : 3 * H].reshape(T, N, 3, H), dz[:, :, 3 * H :]
+    f = a[:, :, H : 2 * H]
     dh[...] = dc[...] = 0
     W_T = np.ascontiguousarray(W.T)  # read T times
-    of_memory = dz[:, :, : 3 * H].reshape(T, N, 3, H)
-    for t in reversed(range(T)):
-        dh += g[0, t]
-        k[t] *= dh
-        dc += g[1, t]
-        dc += k[t]
-        of_memory[t] *= dc[:, None]
-        do[t] *= dh
-        dc *= f[t]
-        np.matmul(dz[t], W_T, out=dh)
+    count = max(1, BLOCK // max(1, dz[0].size))
+    for stop in range(T, 0, -count):
+        steps = slice(max(0, stop - count), stop)
+        k = _slopes(dz, a, y, c, steps)
+        for t in reversed(range(steps.start, stop)):
+            dh += g[0, t]
+            dc += g[1, t]
+            k_t = k[t - steps.start]
+            k_t *= dh
+            dc += k_t
+            of_memory[t] *= dc[:, None]
+            of_output[t] *= dh
+            dc *= f[t]
+            np.matmul(dz[t], W_T, out=dh)
     np.matmul(h.T, dz[0], out=dW)
-    dW += hs[:-1].reshape(-1, H).T @ dz[1:].reshape(-1, 4 * H)
+    dW += y[0, :-1].reshape(-1, H).T @ dz[1:].reshape(-1, 4 * H)
     return dq
 
 
