@@ -104,7 +104,7 @@ def _slopes(dz, a, y, c, steps):
     """What dc and dh are to be multiplied with, in ``dz[steps]``; and the slope of h by c."""
     H = c.shape[1]
     dz, a, cs = dz[steps], a[steps], y[1]
-    i, f, o, n = [a[:, :, at : at + H] for at in range(0, 4 * H, H)]
+    i, _, o, n = [a[:, :, at : at + H] for at in range(0, 4 * H, H)]
     di, df, dn, do = [dz[:, :, at : at + H] for at in range(0, 4 * H, H)]
     for slope, gates in (dz[:, :, : 2 * H], a[:, :, : 2 * H]), (do, o):
         np.subtract(1, gates, out=slope)
