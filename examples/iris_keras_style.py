@@ -46,14 +46,15 @@ if __name__ == "__main__":
 
 # Printed:
 #
-# layer  kind                             output shape  parameters
-# ----------------------------------------------------------------
-# 0      Dense(4, 6, activation='relu')   (N, 6)                30
-# 1      Dense(6, 10, activation='relu')  (N, 10)               70
-# 2      Dense(10, 8, activation='relu')  (N, 8)                88
-# 3      Dense(8, 3)                      (N, 3)                27
-# ----------------------------------------------------------------
+# layer  kind                             output   params  bytes  MACs
+# --------------------------------------------------------------------
+# 0      Dense(4, 6, activation='relu')   (N, 6)       30  120 B    24
+# 1      Dense(6, 10, activation='relu')  (N, 10)      70  280 B    60
+# 2      Dense(10, 8, activation='relu')  (N, 8)       88  352 B    80
+# 3      Dense(8, 3)                      (N, 3)       27  108 B    24
+# --------------------------------------------------------------------
 # 215 parameters, 860 bytes
+# 188 multiply-adds (MACs) for each row
 # epoch        loss    accuracy
 #     1      2.0563      0.3333
 #     2      1.4413      0.3333

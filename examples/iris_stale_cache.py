@@ -154,14 +154,15 @@ if __name__ == "__main__":
 
 # Printed:
 #
-# layer  kind                             output shape  parameters
-# ----------------------------------------------------------------
-# 0      Dense(4, 6, activation='relu')   (N, 6)                30
-# 1      Dense(6, 8, activation='relu')   (N, 8)                56
-# 2      Dense(8, 10, activation='relu')  (N, 10)               90
-# 3      Dense(10, 3)                     (N, 3)                33
-# ----------------------------------------------------------------
+# layer  kind                             output   params  bytes  MACs
+# --------------------------------------------------------------------
+# 0      Dense(4, 6, activation='relu')   (N, 6)       30  240 B    24
+# 1      Dense(6, 8, activation='relu')   (N, 8)       56  448 B    48
+# 2      Dense(8, 10, activation='relu')  (N, 10)      90  720 B    80
+# 3      Dense(10, 3)                     (N, 3)       33  264 B    30
+# --------------------------------------------------------------------
 # 209 parameters, 1,672 bytes
+# 182 multiply-adds (MACs) for each row
 #
 # parameter  shape     gradient
 # 0.W        (4, 6)    (4, 6)

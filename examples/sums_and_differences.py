@@ -97,13 +97,14 @@ if __name__ == "__main__":
 
 # Printed:
 #
-# layer  kind                            output shape  parameters
-# ---------------------------------------------------------------
-# 0      Dense(2, 4, activation='relu')  (N, 4)                12
-# 1      Dense(4, 4, activation='relu')  (N, 4)                20
-# 2      Dense(4, 3)                     (N, 3)                15
-# ---------------------------------------------------------------
+# layer  kind                            output  params  bytes  MACs
+# ------------------------------------------------------------------
+# 0      Dense(2, 4, activation='relu')  (N, 4)      12   96 B     8
+# 1      Dense(4, 4, activation='relu')  (N, 4)      20  160 B    16
+# 2      Dense(4, 3)                     (N, 3)      15  120 B    12
+# ------------------------------------------------------------------
 # 47 parameters, 376 bytes
+# 36 multiply-adds (MACs) for each row
 # By formula 47 parameters, by counting 47, for 10,000 rows.
 #
 # The article's start

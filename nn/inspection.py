@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,15 @@ from nn.callbacks import Callback, Run, check_count
 from nn.layers.activation import ReLU
 from nn.module import Module, mode, submodules
 from nn.sources import Data, source
+from tinygrad_np.errors import ArgumentError, message
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[Any]
 
-WIDTH = 80
-BINS = 10
+BINS = 40
+SIGNS = 10  # of a histogram in a table
 SHADES = " .:-=+*#%@"  # of a histogram, none to most
 VANISHING, EXPLODING = 1e-3, 1e3  # a layer's gradient beside that of the last layer
 
@@ -28,7 +33,8 @@ VANISHING, EXPLODING = 1e-3, 1e3  # a layer's gradient beside that of the last l
 class Values:
     """Statistics of many numbers: mean, standard deviation, extremes and a histogram.
 
-    ``counts`` are those of `BINS` intervals of equal width from ``low`` to ``high``.
+    ``counts`` are those of `BINS` intervals of equal width from ``low`` to ``high``; around a single
+    value they are 1 wide in all.
     """
 
     mean: float
@@ -49,10 +55,15 @@ class Values:
         )
 
     @property
+    def edges(self) -> Array:
+        """The ends of the intervals, one more than there are."""
+        return np.histogram_bin_edges([self.low, self.high], BINS)
+
+    @property
     def picture(self) -> str:
-        """The histogram, a sign an interval."""
-        most = self.counts.max()
-        return "".join(SHADES[-(-int(n) * (len(SHADES) - 1) // int(most))] for n in self.counts)
+        """The histogram as `SIGNS` signs."""
+        counts = self.counts.reshape(SIGNS, -1).sum(axis=1).tolist()
+        return "".join(SHADES[-(-n * (len(SHADES) - 1) // max(counts))] for n in counts)
 
 
 @dataclass(frozen=True)
@@ -89,19 +100,19 @@ class Inspection:
 
     @property
     def findings(self) -> list[str]:
-        found = []
-        last = next((flow.gradients.rms for flow in self.layers[::-1] if flow.gradients), 0.0)
-        for flow in self.layers:
-            if flow.dead:
-                found.append(
-                    f"{flow.path}: dead, {flow.dead} of {flow.units} units are 0 for every row"
-                )
-            if flow.gradients is None or not last:
-                continue
+        return [f"{flow.path}: {what}" for flow in self.layers for what in self.of(flow).values()]
+
+    def of(self, flow: Flow) -> dict[str, str]:
+        """What is wrong with the ``activations`` and the ``gradients`` of a layer."""
+        found = {}
+        if flow.dead:
+            found["activations"] = f"dead, {flow.dead} of {flow.units} units are 0 for every row"
+        last = next((one.gradients.rms for one in self.layers[::-1] if one.gradients), 0.0)
+        if flow.gradients is not None and last:
             ratio = flow.gradients.rms / last
             if ratio < VANISHING or ratio > EXPLODING:
                 kind = "vanishing" if ratio < 1 else "exploding"
-                found.append(f"{flow.path}: {kind} gradient, {ratio:.0e} of the last layer's")
+                found["gradients"] = f"{kind} gradient, {ratio:.0e} of the last layer's"
         return found
 
     def __str__(self) -> str:
@@ -165,9 +176,12 @@ def inspect(model: Module, data: Data, loss: Callable[[Any, Any], Any]) -> Inspe
     """
     x, y, _ = next(iter(source("inspect", data).batches(None, shuffle=False)))
     outputs: dict[str, tuple[Module, tg.Tensor]] = {}
-    parameters = model.parameters()
-    gradients = [p.grad for p in parameters]
     with mode(model, training=False):
+        if not all(module.built for _, module in model.named_modules()):
+            with tg.no_grad():
+                model(x)
+        parameters = model.parameters()
+        gradients = [p.grad for p in parameters]
         try:
             with _watched(model, outputs):
                 error = loss(model(x), y)
@@ -255,6 +269,71 @@ class Inspector(Callback):
     def on_epoch_end(self, run: Run) -> None:
         if run.epoch % self.every == 0:
             self.inspections[run.epoch] = inspect(run.model, self.data, run.loss)
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Figure:
+        """Draw the histograms of each layer over the epochs: activations left, gradients right.
+
+        A column of a panel is a histogram, the darker the more; what is wrong at the end is written
+        into the panel.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            Where to save it: ``.png``, ``.svg`` or ``.pdf``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ArgumentError
+            Before the first inspection.
+        ImportError
+            Without matplotlib, which the extra ``plot`` brings.
+        """
+        if not self.inspections:
+            raise ArgumentError(
+                message("Inspector.plot", "inspections", "none", "Train with it as a callback.")
+            )
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(
+                'Inspector.plot: needs matplotlib. Install it with pip install "tinygrad-np[plot]".'
+            ) from error
+        last = list(self.inspections.values())[-1]
+        figure = Figure(
+            figsize=(9, 0.6 + 1.3 * len(last.layers)), dpi=150, layout="constrained"
+        )  # fmt: skip
+        panels = figure.subplots(len(last.layers), 2, sharex=True, squeeze=False)
+        for flow, pair in zip(last.layers, panels):
+            for axes, what in zip(pair, ("activations", "gradients")):
+                self._panel(axes, flow.path, what)
+                axes.set_title(
+                    last.of(flow).get(what, ""), color="tab:red", fontsize=7, loc="right"
+                )
+            pair[0].set_title(f"{flow.path} {flow.kind}", fontsize=8, loc="left")
+        for axes, what in zip(panels[-1], ("activations", "gradients of the loss by them")):
+            axes.set_xlabel(f"{what}, by epoch", fontsize=8)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def _panel(self, axes: Any, path: str, what: str) -> None:
+        """The histograms of a layer as columns side by side, each with its own range."""
+        for epoch, found in self.inspections.items():
+            flow = next((flow for flow in found.layers if flow.path == path), None)
+            values: Values | None = None if flow is None else getattr(flow, what)
+            if values is None:
+                continue
+            counts = np.sqrt(values.counts[:, None] / values.counts.max())  # so that few are seen
+            sides = [epoch - self.every / 2, epoch + self.every / 2]
+            axes.pcolormesh(sides, values.edges, counts, cmap="Blues", vmin=0, vmax=1)
+        axes.tick_params(labelsize=7)
+        axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+        axes.yaxis.get_offset_text().set(size=7, family="sans-serif")
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
     def __str__(self) -> str:
         lines = [f"{'layer':16} {'epoch':>5}  activations {'std':>8}   gradients  {'rms':>8}  dead"]

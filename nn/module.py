@@ -69,6 +69,7 @@ class Module:
     training: bool = True
     forward: Callable[..., Any] = _no_forward
     _named: bool = False
+    _path: str = ""  # within the model that was called, for messages
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; that it has changed is told to compiled steps, which may have read it."""
@@ -92,9 +93,12 @@ class Module:
         return outputs
 
     def _name_tensors(self) -> None:
-        for path, tensor in self._tensors():
-            if tensor.name is None or path.endswith(f".{tensor.name}"):
-                tensor.name = path
+        for path, found in _walk(self):
+            if isinstance(found, Module):
+                if path.endswith(found._path):
+                    found._path = path
+            elif found.is_leaf and (found.name is None or path.endswith(f".{found.name}")):
+                found.name = path
 
     # -- what it holds -----------------------------------------------------------------------------
 
@@ -237,24 +241,55 @@ class Module:
     def __repr__(self) -> str:
         return _drawn(self, ())
 
+    def multiply_adds(self, y: Any, *args: Any, **kwargs: Any) -> int | None:
+        """How many multiplications, each with an addition (MACs), a call of `forward` takes.
+
+        Layers override it with the count that their formula gives, without that of the modules
+        within, so that `summary` can tell.
+
+        Parameters
+        ----------
+        y : tuple of int
+            The shape of the result.
+        *args, **kwargs
+            What `forward` takes, with the shape of each array in its place.
+
+        Returns
+        -------
+        int or None
+            None where it is not known, as by default.
+
+        Examples
+        --------
+        >>> import nn
+        >>> nn.Dense(784, 10).multiply_adds((32, 10), (32, 784))
+        250880
+        """
+        return None
+
     def summary(self, batch: Any = None) -> Summary:
-        """A table of layers, output shapes and parameter counts; see `nn.summary.Summary`.
+        """A table of layers: output shapes, parameters, bytes and multiply-adds.
 
         Parameters
         ----------
         batch : array_like (N, ...) or tuple of int, optional
             A batch to compute the output shapes with, or the shape of one of its rows.
 
+        Returns
+        -------
+        nn.summary.Summary
+
         Examples
         --------
         >>> import nn
         >>> nn.Sequential(nn.Dense(4, 6, activation="relu"), nn.Dense(3)).summary((4,))
-        layer  kind                            output shape  parameters
-        ---------------------------------------------------------------
-        0      Dense(4, 6, activation='relu')  (N, 6)                30
-        1      Dense(6, 3)                     (N, 3)                21
-        ---------------------------------------------------------------
+        layer  kind                            output  params  bytes  MACs
+        ------------------------------------------------------------------
+        0      Dense(4, 6, activation='relu')  (N, 6)      30  120 B    24
+        1      Dense(6, 3)                     (N, 3)      21   84 B    18
+        ------------------------------------------------------------------
         51 parameters, 204 bytes
+        42 multiply-adds (MACs) for each row
         """
         from nn.summary import summary
 

@@ -12,22 +12,33 @@ import tinygrad_np as tg
 from nn.module import Module, mode, submodules
 from tinygrad_np.errors import ArgumentError, message
 
+Shape = tuple[int, ...]
+
 WIDTH = 80
 
 
 @dataclass(frozen=True)
 class Row:
-    """One module of a `Summary`; ``parameters`` counts its own, not those of the modules within."""
+    """One module of a `Summary`, with its own parameters and not those of the modules within.
+
+    ``bytes`` are those of parameters and buffers, ``multiply_adds`` (MACs) those of its calls on one
+    row of the batch (see `Module.multiply_adds`): None where they are not known.
+    """
 
     path: str
     kind: str
-    output: tuple[int, ...] | None
+    output: Shape | None
     parameters: int
+    bytes: int
+    multiply_adds: int | None
 
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """Layers, output shapes and parameter counts; prints as a table.
+    """Layers, output shapes, parameters, bytes and multiply-adds; prints as a table.
+
+    In the table bytes and multiply-adds are rounded to three digits, with k for 1000 and M for a
+    million; those of a layer that does not tell its multiply-adds are "?".
 
     Attributes
     ----------
@@ -37,61 +48,135 @@ class Summary:
         Numbers that are trained, and that are kept beside them.
     bytes : int
         Of both.
+    multiply_adds : int or None
+        Multiplications with an addition (MACs) on the way forward, for one row of the batch: the sum
+        of those that are known. None without a batch.
+
+    Notes
+    -----
+    What is counted for a layer follows from its formula (`Module.multiply_adds`): a product with a
+    matrix ``(k, m)`` is k m for each row. Biases, activations, pooling and reshaping count as
+    nothing.
     """
 
     rows: list[Row]
     parameters: int
     buffers: int
     bytes: int
+    multiply_adds: int | None
 
     def __str__(self) -> str:
-        cells = [("layer", "kind", "output shape", "parameters")]
-        cells += [(r.path, r.kind, _shape(r.output), f"{r.parameters:,}") for r in self.rows]
-        widest = [max(map(len, column)) for column in zip(*cells)]
-        spare = WIDTH - 6 - widest[2] - widest[3]
-        path = min(widest[0], max(spare - widest[1], spare // 3))
-        kind = min(widest[1], spare - path)
-        lines = [
-            f"{_cut(p, path):{path}}  {_cut(k, kind):{kind}}  {o:{widest[2]}}  {n:>{widest[3]}}"
-            for p, k, o, n in cells
-        ]
+        head = ["layer", "kind", "output", "params", "bytes", "MACs"]
+        table = [head] + [
+            [r.path, r.kind, _shape(r.output), f"{r.parameters:,}", f"{_rounded(r.bytes)}B",
+             "?" if r.multiply_adds is None else _rounded(r.multiply_adds).rstrip()]
+            for r in self.rows
+        ]  # fmt: skip
+        if self.multiply_adds is None:  # without a batch
+            table = [[path, kind, n, size] for path, kind, _, n, size, _ in table]
+        path, kind, *widths = [max(map(len, column)) for column in zip(*table)]
+        spare = WIDTH - sum(widths) - 2 * (len(widths) + 1)
+        path = min(path, max(spare - kind, 3 * spare // 5))
+        kind = min(kind, spare - path)
+        lines = []
+        for name, text, *cells in table:
+            row = [f"{_cut_front(name, path):{path}}", f"{_cut_options(text, kind):{kind}}"]
+            if self.multiply_adds is not None:
+                row.append(f"{cells.pop(0):{widths[0]}}")
+            row += [f"{cell:>{width}}" for cell, width in zip(cells, widths[-len(cells) :])]
+            lines.append("  ".join(row))
         rule = "-" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:], rule, self._total()])
+
+    def _total(self) -> str:
         buffers = f", {self.buffers:,} in buffers" if self.buffers else ""
         total = f"{self.parameters:,} parameters{buffers}, {self.bytes:,} bytes"
-        return "\n".join([lines[0], rule, *lines[1:], rule, total])
+        if self.multiply_adds is None:
+            return total
+        least = "at least " if any(row.multiply_adds is None for row in self.rows) else ""
+        return f"{total}\n{least}{self.multiply_adds:,} multiply-adds (MACs) for each row"
 
     __repr__ = __str__
 
 
-def _shape(shape: tuple[int, ...] | None) -> str:
+def _rounded(n: int) -> str:
+    """Three digits and the unit's prefix: ``61.7 k``."""
+    for size, prefix in (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"):
+        if n >= 0.9995 * size:
+            value = n / size
+            return f"{value:.{2 - (value >= 9.995) - (value >= 99.95)}f} {prefix}"
+    return f"{n} "
+
+
+def _shape(shape: Shape | None) -> str:
     return "" if shape is None else f"(N{''.join(f', {n}' for n in shape[1:])})"
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
+def _cut_front(text: str, width: int) -> str:
+    return text if len(text) <= width else "..." + text[3 - width :]
+
+
+def _cut_options(text: str, width: int) -> str:
+    """The last options of a layer left out, where they do not fit."""
+    cut = text
+    while len(cut) > width:
+        before, found, _ = cut.removesuffix(", ...)").rpartition(", ")
+        if not found:
+            return text[: width - 3] + "..."
+        cut = f"{before}, ...)"
+    return cut
 
 
 def summary(model: Module, batch: Any = None) -> Summary:
     """What `Module.summary` returns."""
-    shapes = {} if batch is None else _output_shapes(model, _batch(batch))
+    batch = None if batch is None else _batch(batch)
+    calls = {} if batch is None else _calls(model, batch)
     parameters = model.parameters()
     buffers = [tensor for _, tensor in model.named_buffers()]
     rows = []
     counted: set[int] = set()
     for path, module in model.named_modules():
         held = [child for _, child in submodules(module.members())]
-        below = {id(p) for child in held for p in child.parameters()}
-        own = [p for p in module.parameters() if id(p) not in below | counted]
+        below = {id(t) for child in held for t in _tensors(child)}
+        here = [t for t in _tensors(module) if id(t) not in below]
+        own = [t for t in here if id(t) not in counted]
         counted.update(map(id, own))
-        if own or not held:
-            kind = f"{type(module).__name__}({module.describe()})"
-            rows.append(Row(path, kind, shapes.get(id(module)), sum(p.size for p in own)))
+        made = calls.get(id(module), [])
+        macs = _multiply_adds(module, made, len(batch) if made else 1, bool(here))
+        if own or macs or not held:
+            rows.append(Row(
+                path, f"{type(module).__name__}({module.describe()})",
+                made[-1].result if made else None,
+                sum(t.size for t in own if t.requires_grad), sum(t.data.nbytes for t in own), macs,
+            ))  # fmt: skip
     return Summary(
         rows,
         sum(p.size for p in parameters),
         sum(b.size for b in buffers),
         sum(t.data.nbytes for t in parameters + buffers),
+        None if batch is None else sum(row.multiply_adds or 0 for row in rows),
     )
+
+
+def _tensors(module: Module) -> list[tg.Tensor]:
+    return module.parameters() + [buffer for _, buffer in module.named_buffers()]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The shapes of what a module was given and of what it gave."""
+
+    result: Shape
+    args: tuple[Shape | None, ...]
+    kwargs: dict[str, Shape | None]
+
+
+def _multiply_adds(module: Module, calls: list[_Call], rows: int, computes: bool) -> int | None:
+    """Those of all calls, a row; of a module that does not tell and has tensors of its own, None."""
+    found = [module.multiply_adds(call.result, *call.args, **call.kwargs) for call in calls]
+    if None in found:
+        return None if computes else 0
+    return sum(n for n in found if n is not None) // rows
 
 
 def _batch(given: Any) -> Any:
@@ -105,9 +190,9 @@ def _batch(given: Any) -> Any:
     return given
 
 
-def _output_shapes(model: Module, batch: Any) -> dict[int, tuple[int, ...]]:
-    """The shape that each module computed, by its id."""
-    shapes: dict[int, tuple[int, ...]] = {}
+def _calls(model: Module, batch: Any) -> dict[int, list[_Call]]:
+    """The calls of each module, by its id."""
+    calls: dict[int, list[_Call]] = {}
 
     def watched(module: Module) -> Callable[..., Any]:
         forward = module.forward
@@ -115,13 +200,17 @@ def _output_shapes(model: Module, batch: Any) -> dict[int, tuple[int, ...]]:
         def watch(*args: Any, **kwargs: Any) -> Any:
             outputs = forward(*args, **kwargs)
             if hasattr(outputs, "shape"):
-                shapes[id(module)] = outputs.shape
+                shapes = {name: _shape_of(value) for name, value in kwargs.items()}
+                call = _Call(outputs.shape, tuple(map(_shape_of, args)), shapes)
+                calls.setdefault(id(module), []).append(call)
             return outputs
 
         return watch
 
-    modules = [module for _, module in model.named_modules()]
     with mode(model, training=False), tg.no_grad():
+        if not all(module.built for _, module in model.named_modules()):
+            model(batch)  # makes the parts of which some layers consist
+        modules = [module for _, module in model.named_modules()]
         for module in modules:
             module.forward = watched(module)  # on the instance, over its class's
         try:
@@ -129,4 +218,8 @@ def _output_shapes(model: Module, batch: Any) -> dict[int, tuple[int, ...]]:
         finally:
             for module in modules:
                 del module.forward
-    return shapes
+    return calls
+
+
+def _shape_of(value: Any) -> Shape | None:
+    return None if value is None else np.shape(value)

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+import nn
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NUMBER = r"-?\d[\d,]*\.?\d*(?:e[+-]\d+)?"
@@ -184,3 +186,57 @@ def test_digits_parallel_on_one_rank(run):
     assert size == same
     assert text.startswith("Ranks: 1; 20 epochs of 1,348 rows in batches of 96\n")
     assert words(closing_comment("digits_parallel.py"))[: len(words(text))] == words(text)
+
+
+def test_lenet_quick(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    text = run("lenet.py", "--quick", "--plot", "lenet.png")
+    assert "416,520 multiply-adds" in text
+    assert "1,348 images to train on, 449 to test" in text
+    assert float(re.search(r"Test accuracy (\S+) after 3 epochs", text)[1]) > 0.85
+    assert (tmp_path / "lenet.png").stat().st_size > 10_000
+    assert len(re.findall("times .* and .* were taken for each other", text)) == 3
+
+
+def test_lenet_without_its_data_says_so_and_takes_the_digits(run, tmp_path):
+    text = run("lenet.py", "--data", tmp_path, "--epochs", 1)
+    assert "The images are not here, so these are the 8x8 digits, enlarged." in text
+    assert "after 1 epochs\n" in text
+
+
+def test_lenet_on_fashion_mnist(run):
+    try:
+        nn.datasets.fashion_mnist(download=False)
+    except FileNotFoundError:
+        pytest.skip("Fashion-MNIST is not on this computer")
+    text = run("lenet.py", "--epochs", 1)
+    assert "60,000 images to train on, 10,000 to test" in text
+    assert float(re.search(r"Test accuracy (\S+) after", text)[1]) > 0.8
+
+
+@pytest.mark.parametrize("name", ["lstm_text.py", "gpt.py"])
+def test_writers_learn_from_the_first_steps_on(run, name):
+    text = run(name, "--quick")
+    *_, samples = text.split("Temperature 0.8\n")
+    assert samples.splitlines()[1].startswith("The statement ")
+    losses = table(text, 4)[:, 1]
+    assert losses[-1] < losses[0]
+    assert float(re.search(r"Test loss (\S+) nats a character", text)[1]) < np.log(103) - 1
+
+
+def test_lenet_reached_what_it_should():
+    text = closing_comment("lenet.py")
+    assert float(re.search(r"Test accuracy (\S+) after 6 epochs", text)[1]) >= 0.89
+
+
+def test_autoencoder_quick(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    text = run("autoencoder.py", "--quick", "--plot", "digits.png")
+    found = re.findall(r"(?m)^(the mean digit|principal components|autoencoder).* (0\.\d+)$", text)
+    errors = {name: float(value) for name, value in found}
+    assert errors["principal components"] == 0.0239
+    assert errors["autoencoder"] < 0.5 * errors["the mean digit"]
+    assert text.count("through 8 numbers") == 2
+    assert (tmp_path / "digits.png").stat().st_size > 10_000
+    last = re.search(r"(?m)^autoencoder +(\S+)$", closing_comment("autoencoder.py"))
+    assert float(last[1]) < 0.5 * errors["principal components"]

@@ -160,6 +160,7 @@ from .ops.products import (
 )
 from .ops.random import dropout
 from .ops.rearrange import pad, repeat, roll, tile
+from .ops.recurrent import lstm
 from .ops.reduce import (
     all,
     any,
@@ -361,6 +362,7 @@ __all__ = [
     "logaddexp",
     "logaddexp2",
     "logsumexp",
+    "lstm",
     "matmul",
     "matrix_power",
     "matrix_transpose",

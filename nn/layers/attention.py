@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 import tinygrad_np as tg
-from nn.init import Rng, generator
+from nn.init import Rng, Shape, generator
 from nn.layers.activation import Activation, activation_named
 from nn.layers.container import Sequential
 from nn.layers.dense import Dense
@@ -147,6 +148,13 @@ class MultiHeadAttention(Attending):
         except TensorError as error:
             raise explained(self, error) from error
         return self.out(tg.reshape(tg.transpose(y, (0, 2, 1, 3)), x.shape))
+
+    def multiply_adds(
+        self, y: Shape, x: Shape, memory: Shape | None = None, mask: Shape | None = None
+    ) -> int:
+        """``q k^T`` and the weighted sums of v; also of positions that a mask hides."""
+        S = (memory or x)[1]
+        return 2 * math.prod(x) * S
 
     def _cut(self, x: Any) -> Any:
         """(N, T, features) as (N, heads, T, d)."""

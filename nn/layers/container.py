@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from nn.layers.layer import label
 from nn.module import Module
 from tinygrad_np.errors import ArgumentError, ShapeError, message
 
@@ -99,8 +100,8 @@ class Residual(Sequential):
         y = super().forward(x)
         if np.shape(y) != np.shape(x):
             raise ShapeError(
-                message("Residual", f"layers that keep the shape of x, {np.shape(x)}",
-                        f"{np.shape(y)} from {self!r}")
+                message(label(self), f"layers that keep the shape of x, {np.shape(x)}",
+                        f"{np.shape(y)}")
             )  # fmt: skip
         return x + y
 

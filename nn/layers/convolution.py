@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -82,6 +83,10 @@ class Convolution(Layer):
 
     def _convolved(self, x: Any) -> Any:
         raise NotImplementedError
+
+    def multiply_adds(self, y: Shape, x: Shape) -> int:
+        """Each output (each input, if transposed) meets the weights of one kernel."""
+        return math.prod(x if self.transposed else y) * math.prod(self.W.shape[1:])
 
     def describe(self) -> str:
         channels = [str(n) for n in (self.in_channels, self.out_channels) if n is not None]

@@ -109,6 +109,9 @@ class Dense(Layer):
             raise self._explained(x) from error
         return z if self.activation is None else self.activation(z)
 
+    def multiply_adds(self, y: Shape, x: Shape) -> int:
+        return math.prod(y) * x[-1]
+
     def _features(self, shape: Shape) -> int:
         if len(shape) < 2 or shape[-1] == 0:
             raise ShapeError(message(f"{self!r}", "a first batch (N, features)", f"{shape}"))
@@ -138,5 +141,5 @@ class Flatten(Module):
     def forward(self, x: Any) -> Any:
         shape = np.shape(x)
         if not shape:
-            raise ShapeError(message("Flatten", "x (N, ...)", "a scalar"))
+            raise ShapeError(message(label(self), "x (N, ...)", "a scalar"))
         return tg.reshape(x, (shape[0], math.prod(shape[1:])))

@@ -6,8 +6,9 @@ from typing import Any
 
 import tinygrad_np as tg
 from nn.init import Rng, generator
+from nn.layers.layer import explained
 from nn.module import Module
-from tinygrad_np.errors import ArgumentError, message
+from tinygrad_np.errors import ArgumentError, TensorError, message
 
 
 class Dropout(Module):
@@ -25,6 +26,8 @@ class Dropout(Module):
     ------
     ArgumentError
         For a p outside [0, 1].
+    DtypeError
+        When called in training with what is not floating-point.
 
     References
     ----------
@@ -50,7 +53,10 @@ class Dropout(Module):
     def forward(self, x: Any) -> Any:
         if not self.training or self.p == 0:
             return x
-        return tg.dropout(x, self.p, rng=generator(self.rng))
+        try:
+            return tg.dropout(x, self.p, rng=generator(self.rng))
+        except TensorError as error:
+            raise explained(self, error) from error
 
     def describe(self) -> str:
         return f"{self.p}"

@@ -95,10 +95,15 @@ def _fit(shape: Shape, axes: Axes) -> bool:
 
 
 def label(layer: Module) -> str:
-    """The layer as messages name it: its kind, its options and, once known, its first parameter."""
+    """The layer as messages name it: its kind, its options and, once known, its first parameter.
+
+    One without parameters is named by its path.
+    """
     name = next((tensor.name for _, tensor in layer._tensors()), None)
     text = f"{type(layer).__name__}({layer.describe()})"
-    return text if name is None else f"{text} with weights {name!r}"
+    if name is not None:
+        return f"{text} with weights {name!r}"
+    return f"{text} at {layer._path!r}" if layer._path else text
 
 
 def explained(layer: Module, error: TensorError) -> TensorError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ class Normalization(Layer):
     @property
     def built(self) -> bool:
         return self.shape is not None
+
+    def multiply_adds(self, y: Shape, x: Shape) -> int:
+        """For each number its square, its product with the scale, and that with the weight."""
+        return math.prod(x) * (3 if self.affine else 2)
 
     def _build(self, features: int) -> None:
         self._make((features,))
@@ -114,6 +119,10 @@ class BatchNorm(Normalization):
         super()._build(features)
         self.running_mean = tg.Tensor(zeros((features,), dtype=self.dtype))
         self.running_var = tg.Tensor(ones((features,), dtype=self.dtype))
+
+    def multiply_adds(self, y: Shape, x: Shape) -> int:
+        """In evaluation, where the statistics are known: the squares are left out."""
+        return super().multiply_adds(y, x) - math.prod(x)
 
     def forward(self, x: Any) -> Any:
         x = self._operand(x, "N", self.shape[0] if self.shape else "C", "...")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 import tinygrad_np as tg
-from nn.init import Initializer, Rng, generator, initializer
+from nn.init import Initializer, Rng, Shape, generator, initializer
 from nn.layers.activation import Activation, activation_named
 from nn.layers.layer import Layer, label
 from nn.options import differing, in_and_out
@@ -24,6 +24,7 @@ class Recurrent(Layer):
     """What the recurrent layers share: their arguments, parameters and the loop over time."""
 
     gates: ClassVar[int]
+    gated: ClassVar[int]  # products of a gate and another number, for each output
     W_x: tg.Tensor
     W_h: tg.Tensor
     b_x: tg.Tensor | None
@@ -85,12 +86,21 @@ class Recurrent(Layer):
         if x.shape[1] == 0:
             raise ShapeError(message(label(self), "at least one time step", f"{x.shape}"))
         start = self._start(x)
-        state = start if state is None else self._checked(state, start)
+        return self._run(x, start if state is None else self._checked(state, start))
+
+    def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
+        """Outputs and state, step by step."""
         outputs = []
         for z in _steps(_affine(x, self.W_x, self.b_x)):
             h, state = self._step(z, state)
             outputs.append(h)
         return (h if self.last else tg.stack(outputs, axis=1)), state
+
+    def multiply_adds(self, y: Shape, x: Shape) -> int:
+        """In each step both matrix products, and those of gates with what they let through."""
+        N, T, features = x
+        H = self.out_features
+        return N * T * H * (self.gates * (features + H) + self.gated)
 
     def _start(self, x: Any) -> Any:
         """The state before the first step."""
@@ -169,6 +179,7 @@ class RNN(Recurrent):
     """
 
     gates = 1
+    gated = 0
 
     def __init__(
         self, *features: int, activation: str | Activation = "tanh", **options: Any
@@ -220,6 +231,7 @@ class LSTM(Recurrent):
     """
 
     gates = 4
+    gated = 3
 
     def _start(self, x: Any) -> Any:
         return super()._start(x), super()._start(x)
@@ -227,13 +239,12 @@ class LSTM(Recurrent):
     def _checked(self, state: Any, start: Any) -> Any:
         return tuple([super(LSTM, self)._checked(*pair) for pair in zip(state, start)])
 
-    def _step(self, z: Any, state: Any) -> tuple[Any, Any]:
-        h, c = state
-        z_i, z_f, z_g, z_o = tg.split(z + _affine(h, self.W_h, self.b_h), 4, axis=1)
-        i, f, g, o = tg.sigmoid(z_i), tg.sigmoid(z_f), tg.tanh(z_g), tg.sigmoid(z_o)
-        c = f * c + i * g
-        h = o * tg.tanh(c)
-        return h, (h, c)
+    def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
+        b = None if self.b_x is None or self.b_h is None else self.b_x + self.b_h
+        z = _affine(tg.transpose(x, (1, 0, 2)), self.W_x, b)
+        outputs, c = tg.lstm(z, self.W_h, *state)
+        h = outputs[-1]
+        return (h if self.last else tg.transpose(outputs, (1, 0, 2))), (h, c)
 
 
 class GRU(Recurrent):
@@ -272,6 +283,7 @@ class GRU(Recurrent):
     """
 
     gates = 3
+    gated = 2
 
     def _step(self, z: Any, state: Any) -> tuple[Any, Any]:
         h = state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -178,6 +179,11 @@ class SparseDense(Layer):
         self.values.grad = None
         self.places.data = moved(places, grown)
         return count
+
+    def multiply_adds(self, y: Any, x: Any) -> int:
+        """One for each weight that is kept, and each row."""
+        rows: int = math.prod(x[:-1])
+        return rows * self.values.size
 
     def describe(self) -> str:
         features = [str(n) for n in (self.in_features, self.out_features) if n is not None]

@@ -42,7 +42,8 @@ def test_activations_and_gradients_are_those_derived_by_hand():
             (found.high, array.max()), (found.rms, np.sqrt((array**2).mean())),
         ):  # fmt: skip
             np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-15)
-        np.testing.assert_array_equal(found.counts, np.histogram(array, 10)[0])
+        np.testing.assert_array_equal(found.counts, np.histogram(array, 40)[0])
+        np.testing.assert_allclose(found.edges, np.histogram(array, 40)[1], rtol=1e-12)
 
 
 def test_the_model_is_left_as_it_was():
@@ -149,3 +150,34 @@ def test_over_training_each_layer_has_a_row_an_epoch():
     )
     with pytest.raises(ArgumentError, match="Inspector: expected every as a whole number of at"):
         nn.Inspector((X, Y), every=0)
+
+
+def test_a_model_that_waits_for_its_first_batch_is_built():
+    model = nn.Sequential(nn.Dense(6, activation="relu"), nn.TransformerBlock(heads=2), nn.Dense(3))
+    x = RNG.normal(size=(5, 4, 4))
+    found = nn.inspect(model, (x, X[:5]), lambda z, y: tg.mean(z * z))
+    assert [flow.path for flow in found.layers][:3] == ["0", "1.norm1", "1.attention.q"]
+    assert all(flow.gradients is not None for flow in found.layers)
+
+
+def test_histograms_over_training_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    watch = nn.Inspector((X, Y), every=2)
+    with pytest.raises(ArgumentError, match=r"^Inspector.plot: expected inspections, got none\."):
+        watch.plot()
+    model = network(4, 6, 3, bias_init=np.array([0, -99.0, 0, -99.0, -99.0, 0]))
+    nn.fit(model, (X, Y), loss=LOSS, optimizer=nn.SGD(lr=0.5), epochs=5, callbacks=[watch])
+    figure = watch.plot(tmp_path / "histograms.png")
+    assert (tmp_path / "histograms.png").stat().st_size > 10_000
+    first, _, last, _ = figure.axes
+    assert first.get_title(loc="left") == "0 Dense"
+    assert first.get_title(loc="right") == "dead, 3 of 6 units are 0 for every row"
+    assert last.get_title(loc="right") == ""
+    assert len(first.collections) == len(watch.inspections) == 2
+    values = watch.inspections[4].layers[1].activations
+    np.testing.assert_allclose(
+        last.collections[1].get_array().ravel(), np.sqrt(values.counts / values.counts.max())
+    )
+    coordinates = last.collections[1].get_coordinates()
+    np.testing.assert_allclose(coordinates[:, 0, 1], values.edges)
+    np.testing.assert_allclose(coordinates[0, :, 0], [3, 5])

@@ -150,6 +150,83 @@ def test_transformer_block_agrees_with_pytorch(norm_first, causal):
     compare(grads, expected | gradients_in_pytorch(twin.self_attn, "attention."))
 
 
+def norm_by_hand(x, weight, bias, eps=1e-5):
+    """``h = (x - mean) r``, ``y = h w + b``; ``dh = g w``, ``dx = r (dh - mean dh - h mean(dh h))``."""
+    r = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    h = (x - x.mean(axis=-1, keepdims=True)) * r
+
+    def back(g):
+        dh = g * weight
+        mean = dh.mean(axis=-1, keepdims=True)
+        dx = r * (dh - mean - h * (dh * h).mean(axis=-1, keepdims=True))
+        return dx, {"weight": (g * h).sum(axis=(0, 1)), "bias": g.sum(axis=(0, 1))}
+
+    return h * weight + bias, back
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_transformer_block_agrees_with_backprop_derived_by_hand(norm_first):
+    """Each sum ``x + f(x)`` hands its cotangent on as it is, and once more back through f."""
+    layer = nn.TransformerBlock(
+        E, heads=HEADS, hidden=5, activation="relu", causal=True, norm_first=norm_first, **float64()
+    )
+    shaken(layer)
+    p = {name: tensor.data for name, tensor in layer.named_parameters()}
+    attention = attention_by_hand(layer.attention, np.tril(np.ones((T, T))))
+    norms = [
+        lambda x, n=n: norm_by_hand(x, p[f"norm{n}.weight"], p[f"norm{n}.bias"]) for n in (1, 2)
+    ]
+
+    def attended(x):
+        return attention(x, np.zeros((N, T, E)))[0], lambda g: attention(x, g)[1]
+
+    def mlp(x):
+        z = x @ p["mlp.0.W"] + p["mlp.0.b"]
+        h = np.maximum(z, 0)
+
+        def back(g):
+            dz = g @ p["mlp.1.W"].T * (z > 0)
+            rows = [a.reshape(-1, a.shape[-1]) for a in (x, dz, h, g)]
+            return {
+                "x": dz @ p["mlp.0.W"].T,
+                "0.W": rows[0].T @ rows[1], "0.b": rows[1].sum(axis=0),
+                "1.W": rows[2].T @ rows[3], "1.b": rows[3].sum(axis=0),
+            }  # fmt: skip
+
+        return h @ p["mlp.1.W"] + p["mlp.1.b"], back
+
+    def by_hand(x, g):
+        grads = {}
+
+        def take(part, found):
+            grads.update({f"{part}.{name}": value for name, value in found.items()})
+
+        steps = []
+        for k, (f, part) in enumerate(((attended, "attention"), (mlp, "mlp"))):
+            if norm_first:
+                n, norm_back = norms[k](x)
+                out, back = f(n)
+                x = x + out
+            else:
+                out, back = f(x)
+                x, norm_back = norms[k](x + out)
+            steps.append((part, back, f"norm{k + 1}", norm_back))
+        for part, back, norm, norm_back in reversed(steps):
+            if not norm_first:
+                g, found = norm_back(g)
+                take(norm, found)
+            found = back(g)
+            through = found.pop("x")
+            take(part, found)
+            if norm_first:
+                through, found = norm_back(through)
+                take(norm, found)
+            g = g + through
+        return x, grads | {"x": g}
+
+    check(layer, draw(N, T, E), by_hand)
+
+
 def test_transformer_block_is_its_equation():
     layer = shaken(nn.TransformerBlock(E, heads=HEADS, **float64()))
     x = draw(N, T, E)

@@ -44,26 +44,31 @@ def conv2d_by_hand(W, b, stride=1, padding=0, dilation=1, groups=1):
 
 OPTIONS = [
     {}, {"padding": 1}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"groups": 2, "stride": 2},
+    {"groups": 2},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_conv2d_agrees_with_backprop_derived_by_hand(options):
-    layer = shaken(nn.Conv2d(2, 4, kernel=(3, 2), **options, **float64()))
-    check(layer, draw(2, 2, 6, 5), conv2d_by_hand(layer.W.data, layer.b.data, **options))
+@pytest.mark.parametrize("channels", [(2, 4), (4, 2)], ids=str)
+@pytest.mark.parametrize("options", [*OPTIONS, {"padding": 3}], ids=str)
+def test_conv2d_agrees_with_backprop_derived_by_hand(options, channels):
+    layer = shaken(nn.Conv2d(*channels, kernel=(3, 2), **options, **float64()))
+    x = draw(2, channels[0], 6, 5)
+    check(layer, x, conv2d_by_hand(layer.W.data, layer.b.data, **options))
 
 
+@pytest.mark.parametrize("channels", [(4, 6), (6, 4)], ids=str)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_convolutions_agree_with_pytorch(options):
+def test_convolutions_agree_with_pytorch(options, channels):
     torch = pytest.importorskip("torch")
     names = {"W": "weight", "b": "bias"}
-    for ours, theirs, shape in [
-        (nn.Conv1d, torch.nn.Conv1d, (3, 4, 9)),
-        (nn.Conv2d, torch.nn.Conv2d, (3, 4, 7, 6)),
-        (nn.ConvTranspose2d, torch.nn.ConvTranspose2d, (3, 4, 3, 4)),
+    for ours, theirs, size in [
+        (nn.Conv1d, torch.nn.Conv1d, (9,)),
+        (nn.Conv2d, torch.nn.Conv2d, (7, 6)),
+        (nn.ConvTranspose2d, torch.nn.ConvTranspose2d, (3, 4)),
     ]:
-        layer = shaken(ours(4, 6, kernel=3, **options, **float64()))
-        check_with_pytorch(layer, theirs(4, 6, 3, **options), draw(*shape), names)
+        layer = shaken(ours(*channels, kernel=3, **options, **float64()))
+        x = draw(3, channels[0], *size)
+        check_with_pytorch(layer, theirs(*channels, 3, **options), x, names)
 
 
 def test_conv_transpose2d_with_output_padding_agrees_with_pytorch():
@@ -87,6 +92,53 @@ def test_conv1d_agrees_with_backprop_derived_by_hand():
         return y, {"x": dx, "W": dW, "b": g.sum(axis=(0, 2))}
 
     check(layer, draw(2, 2, 6), by_hand)
+
+
+def conv_transpose2d_by_hand(W, b, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+    """Each input writes ``x W`` where a window stands: ``y[window] += x W``.
+
+    So y's window gives back ``dx = sum g W`` to the input that wrote there, ``dW = sum x g``, and the
+    bias, which every place has, gets ``db = sum g``. The padding is what is cut off y.
+    """
+
+    def by_hand(x, g):
+        N, C, H, width = x.shape
+        outputs, kernel = W.shape[1], W.shape[2:]
+        size = [
+            (n - 1) * stride + dilation * (k - 1) + 1 + output_padding
+            for n, k in zip((H, width), kernel)
+        ]
+        whole = np.zeros((N, groups * outputs, *size))
+        cut = tuple(slice(padding, n - padding) for n in size)
+        arrived = np.zeros_like(whole)
+        arrived[:, :, *cut] = g
+        dx, dW = np.zeros_like(x), np.zeros_like(W)
+        for c in range(C):
+            group = c // (C // groups)
+            written = range(group * outputs, (group + 1) * outputs)
+            for i in range(H):
+                for j in range(width):
+                    places = [
+                        range(at * stride, at * stride + dilation * k, dilation)
+                        for at, k in zip((i, j), kernel)
+                    ]
+                    window = np.ix_(range(N), written, *places)
+                    value = x[:, c, i, j][:, None, None, None]
+                    whole[window] += value * W[c]
+                    dx[:, c, i, j] = (arrived[window] * W[c]).sum(axis=(1, 2, 3))
+                    dW[c] += (arrived[window] * value).sum(axis=0)
+        y = whole[:, :, *cut] + b[:, None, None]
+        return y, {"x": dx, "W": dW, "b": g.sum(axis=(0, 2, 3))}
+
+    return by_hand
+
+
+@pytest.mark.parametrize(
+    "options", [*OPTIONS, {"stride": 3, "padding": 1, "output_padding": 2}], ids=str
+)
+def test_conv_transpose2d_agrees_with_backprop_derived_by_hand(options):
+    layer = shaken(nn.ConvTranspose2d(2, 4, kernel=(3, 2), **options, **float64()))
+    check(layer, draw(2, 2, 4, 3), conv_transpose2d_by_hand(layer.W.data, layer.b.data, **options))
 
 
 def test_conv_transpose2d_is_the_adjoint_of_conv2d():

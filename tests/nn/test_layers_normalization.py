@@ -195,7 +195,7 @@ def test_arguments_that_do_not_fit_are_refused(make, text):
         (nn.LayerNorm(4), (5, 3), "LayerNorm(4) with weights '0.weight': expected x (..., 4), got"),
         (nn.LayerNorm(3, 4), (4,), "expected x (..., 3, 4), got (4,)."),
         (nn.LayerNorm(), (5, 0), "LayerNorm(): expected a first batch with features, got (5, 0)."),
-        (nn.LayerNorm(), (), "LayerNorm(): expected x (..., features), got ()."),
+        (nn.LayerNorm(), (), "LayerNorm() at '0': expected x (..., features), got ()."),
         (nn.GroupNorm(4, groups=2), (5, 3), "groups=2) with weights '0.weight': expected x (N, 4,"),
     ],
 )  # fmt: skip

@@ -62,6 +62,14 @@ def test_global_average(shape):
     check(nn.GlobalAvgPool(), draw(*shape), by_hand)
 
 
+def test_global_average_and_flatten_agree_with_pytorch():
+    torch = pytest.importorskip("torch")
+    x = draw(2, 3, 4, 5)
+    pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    check_with_pytorch(nn.GlobalAvgPool(), pool, x, {})
+    check_with_pytorch(nn.Flatten(), torch.nn.Flatten(), x, {})
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "error", "text"),
     [

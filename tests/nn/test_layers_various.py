@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import re
 
@@ -98,8 +99,8 @@ def test_dropout_refuses():
         ArgumentError, match=re.escape("Dropout: expected a probability p in [0, 1]")
     ):
         nn.Dropout(1.5)
-    with pytest.raises(DtypeError, match="floating-point"):
-        nn.Dropout()(np.ones(3, int))
+    with pytest.raises(DtypeError, match=r"^Dropout\(0\.5\) at '1': dropout: .* floating-point"):
+        nn.Sequential(nn.ReLU(), nn.Dropout())(np.ones(3, int))
 
 
 # --- activations ---
@@ -145,12 +146,83 @@ def test_activations_agree_with_pytorch():
         check_with_pytorch(ours, theirs, x, {})
 
 
-def test_hardsigmoid_by_hand():
+def sigma(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def normal_cdf(x):
+    return np.array([0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.flat]).reshape(x.shape)
+
+
+def gelu_tanh_slope(x):
+    """``y = x (1 + t) / 2`` with ``t = tanh(u)``, so ``(1 + t) / 2 + x (1 - t^2) u' / 2``."""
+    c = math.sqrt(2 / math.pi)
+    t = np.tanh(c * (x + 0.044715 * x**3))
+    return (1 + t) / 2 + x * (1 - t * t) * c * (1 + 3 * 0.044715 * x**2) / 2
+
+
+def mish_slope(x):
+    """``y = x t`` with ``t = tanh(s)``, ``s = log(1 + e^x)`` and ``s' = sigma(x)``."""
+    t = np.tanh(np.log1p(np.exp(x)))
+    return t + x * (1 - t * t) * sigma(x)
+
+
+SCALE, ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., equation 14
+BY_HAND = [  # the module, its value, and its slope as one derives it from the value
+    (nn.ReLU(), lambda x: np.maximum(x, 0), lambda x: 1.0 * (x > 0)),
+    (nn.ReLU6(), lambda x: np.clip(x, 0, 6), lambda x: 1.0 * ((x > 0) & (x < 6))),
+    (nn.LeakyReLU(0.2), lambda x: np.where(x > 0, x, 0.2 * x), lambda x: np.where(x > 0, 1, 0.2)),
+    (nn.ELU(0.5), lambda x: np.where(x > 0, x, 0.5 * np.expm1(x)),
+     lambda x: np.where(x > 0, 1, 0.5 * np.exp(x))),
+    (nn.CELU(0.5), lambda x: np.where(x > 0, x, 0.5 * np.expm1(x / 0.5)),
+     lambda x: np.where(x > 0, 1, np.exp(x / 0.5))),
+    (nn.SELU(), lambda x: SCALE * np.where(x > 0, x, ALPHA * np.expm1(x)),
+     lambda x: SCALE * np.where(x > 0, 1, ALPHA * np.exp(x))),
+    # (x Phi(x))' = Phi(x) + x phi(x)
+    (nn.GELU(), lambda x: x * normal_cdf(x),
+     lambda x: normal_cdf(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)),
+    (nn.GELU("tanh"),
+     lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+     gelu_tanh_slope),
+    (nn.SiLU(), lambda x: x * sigma(x), lambda x: sigma(x) + x * sigma(x) * (1 - sigma(x))),
+    (nn.Mish(), lambda x: x * np.tanh(np.log1p(np.exp(x))), mish_slope),
+    (nn.Softplus(2.0), lambda x: np.log1p(np.exp(2 * x)) / 2, lambda x: sigma(2 * x)),
+    (nn.Sigmoid(), sigma, lambda x: sigma(x) * (1 - sigma(x))),
+    (nn.LogSigmoid(), lambda x: np.log(sigma(x)), lambda x: 1 - sigma(x)),
     # PyTorch's slope is 1/6 rounded to float32, also in float64.
+    (nn.Hardsigmoid(), lambda x: np.clip(x / 6 + 0.5, 0, 1), lambda x: (np.abs(x) < 3) / 6),
+    (nn.Hardswish(), lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+     lambda x: np.where(x > 3, 1, np.where(x < -3, 0, (2 * x + 3) / 6))),
+    (nn.Tanh(), np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    (nn.Softsign(), lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "value", "slope"), BY_HAND, ids=lambda m: repr(m)[:20])
+def test_activations_agree_with_slopes_derived_by_hand(module, value, slope):
+    x = 3 * draw(50)
+    y, g, grads = pulled(module, x)
+    np.testing.assert_allclose(y, value(x), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(grads["x"], g * slope(x), rtol=1e-11, atol=1e-14)
+
+
+def test_softmax_and_its_logarithm_agree_with_jacobians_derived_by_hand():
+    """``dp_i / dx_j = p_i (delta_ij - p_j)`` and ``d log p_i / dx_j = delta_ij - p_j``, row by row."""
     x = 3 * draw(5, 4)
-    y, g, grads = pulled(nn.Hardsigmoid(), x)
-    np.testing.assert_allclose(y, np.clip(x / 6 + 0.5, 0, 1), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(grads["x"], g * (np.abs(x) < 3) / 6, rtol=1e-15)
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    for module, value, jacobian in [
+        (nn.Softmax(), p, lambda p: np.diag(p) - np.outer(p, p)),
+        (nn.LogSoftmax(), np.log(p), lambda p: np.eye(4) - p),
+    ]:
+        y, g, grads = pulled(module, x)
+        np.testing.assert_allclose(y, value, rtol=1e-12)
+        expected = [g_row @ jacobian(p_row) for g_row, p_row in zip(g, p)]
+        np.testing.assert_allclose(grads["x"], expected, rtol=1e-11, atol=1e-13)
+
+
+def test_every_activation_is_derived_by_hand():
+    derived = {type(module) for module, *_ in BY_HAND} | {nn.Softmax, nn.LogSoftmax}
+    assert derived == {type(module) for module in MODULES.values()}
 
 
 def test_repr_shows_options_that_differ():
@@ -172,9 +244,9 @@ def test_residual_adds_its_input():
     np.testing.assert_allclose(y, x + z, rtol=1e-15)
     np.testing.assert_allclose(grads["x"], g + of_layers["x"], rtol=1e-13)
     assert list(grads) == ["x", "0.W", "0.b", "1.W", "1.b"]
-    with pytest.raises(ShapeError, match=re.escape("Residual: expected layers that keep the shape "
-                                                   "of x, (5, 4), got (5, 1) from Residual(")):  # fmt: skip
-        nn.Residual(nn.Dense(4, 1))(x)
+    text = "Residual() with weights '0.0.W': expected layers that keep the shape of x, (5, 4), got (5, 1)."
+    with pytest.raises(ShapeError, match=re.escape(text)):
+        nn.Sequential(nn.Residual(nn.Dense(4, 1)))(x)
 
 
 def test_module_list_is_a_list():
@@ -353,6 +425,36 @@ def test_an_initialiser_of_another_shape_is_refused(name):
         make(features, weights_init=lambda shape, rng, dtype: np.zeros(1))
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Dense(3, 2), (2, 4)), (nn.Conv1d(3, 2, kernel=2), (2, 4, 5)),
+        (nn.Conv2d(3, 2, kernel=2), (2, 4, 5, 5)), (nn.ConvTranspose2d(3, 2, kernel=2), (2, 4, 5, 5)),
+        (nn.BatchNorm(3), (2, 4)), (nn.LayerNorm(3), (2, 4)), (nn.RMSNorm(3), (2, 4)),
+        (nn.GroupNorm(4, groups=2), (2, 6)), (nn.LayerNorm(3, affine=False), (2, 4)),
+        (nn.RNN(3, 2), (2, 5, 4)), (nn.LSTM(3, 2), (2, 5, 4)), (nn.GRU(3, 2), (2, 5, 4)),
+        (nn.MultiHeadAttention(4, heads=2), (2, 5, 3)), (nn.TransformerBlock(4, heads=2), (2, 5, 3)),
+        (nn.SparseDense(3, 2), (2, 4)), (nn.Residual(nn.Dense(4, 3)), (2, 4)),
+        (nn.MaxPool2d(2), (2, 4)), (nn.AvgPool2d(2), (2, 4)), (nn.GlobalAvgPool(), (2, 4)),
+    ],
+    ids=lambda value: repr(value).partition("(")[0],
+)  # fmt: skip
+def test_a_wrong_shape_names_the_layer_by_its_path_in_the_model(layer, shape):
+    class Model(nn.Module):
+        def __init__(self):
+            self.first = nn.ReLU()
+            self.body = nn.Sequential(nn.ReLU(), layer)
+
+        def forward(self, x):
+            return self.body(self.first(x))
+
+    with pytest.raises(ShapeError) as caught:
+        copy.deepcopy(Model())(np.ones(shape))
+    kind, before = type(layer).__name__, str(caught.value).partition(": expected")[0]
+    assert re.match(rf"{kind}\(.*\) (with weights|at) 'body\.1", before), str(caught.value)
+    assert f"got {shape}" in str(caught.value) or kind == "Residual"
+
+
 # --- summary ---
 
 
@@ -370,7 +472,8 @@ def test_summary_of_a_network_of_many_kinds():
     ]  # fmt: skip
     assert [(row.path, row.output[1:], row.parameters) for row in summary.rows] == expected
     assert (summary.parameters, summary.buffers, summary.bytes) == (762, 16, 4 * 778)
-    assert "0      Conv2d(1, 8, kernel=3, bias=False)  (N, 8, 26, 26)          72" in str(summary)
+    line = "0      Conv2d(1, 8, kernel=3, ...)       (N, 8, 26, 26)      72    288 B  48.7 k"
+    assert line in str(summary)
     np.testing.assert_array_equal(model[1].running_mean.data, np.zeros(8))
     text = nn.Sequential(nn.TransformerBlock(8, heads=2), nn.LSTM(3)).summary((5, 8))
     outputs = {row.path: row.output for row in text.rows}

@@ -309,63 +309,10 @@ def test_flatten_keeps_rows_and_gradients():
     np.testing.assert_array_equal(x.grad, x.data)
     assert nn.Flatten()(np.ones((0, 2, 3))).shape == (0, 6)
     assert nn.Flatten()(np.ones(3)).shape == (3, 1)
-    with pytest.raises(ShapeError, match=r"^Flatten: expected x \(N, \.\.\.\), got a scalar\.$"):
+    with pytest.raises(
+        ShapeError, match=r"^Flatten\(\): expected x \(N, \.\.\.\), got a scalar\.$"
+    ):
         nn.Flatten()(1.0)
-
-
-# --- summary ---
-
-
-def test_summary_prints_shapes_and_counts():
-    model = nn.Sequential(nn.Flatten(), nn.Dense(784, 64, activation="sigmoid"), nn.Dense(10))
-    summary = model.summary((28, 28))
-    assert str(summary) == (
-        "layer  kind                                  output shape  parameters\n"
-        "---------------------------------------------------------------------\n"
-        "0      Flatten()                             (N, 784)               0\n"
-        "1      Dense(784, 64, activation='sigmoid')  (N, 64)           50,240\n"
-        "2      Dense(64, 10)                         (N, 10)              650\n"
-        "---------------------------------------------------------------------\n"
-        "50,890 parameters, 203,560 bytes"
-    )
-    assert [row.output for row in summary.rows] == [(1, 784), (1, 64), (1, 10)]
-    assert summary.parameters == 784 * 64 + 64 + 64 * 10 + 10
-
-
-def test_summary_takes_a_batch_or_nothing():
-    model = nn.Sequential(nn.Dense(2, 3), nn.ReLU())
-    assert "(N, 3)" in str(model.summary(np.ones((5, 2))))
-    assert [row.output for row in model.summary().rows] == [None, None]
-    with pytest.raises(ArgumentError, match=r"shape of a row such as \(4,\), got \(\)"):
-        model.summary(())
-
-
-def test_summary_counts_shared_parameters_once_and_buffers_apart():
-    layer = nn.Dense(2, 2, dtype=np.float64)
-    model = Holder(a=layer, tied=Holder(W=layer.W), own=parameter(5), mean=tg.Tensor(np.ones(3)))
-    summary = model.summary()
-    assert [(row.path, row.parameters) for row in summary.rows] == [("", 5), ("a", 6), ("tied", 0)]
-    assert (summary.parameters, summary.buffers, summary.bytes) == (11, 3, 8 * 14)
-    assert str(summary).endswith("11 parameters, 3 in buffers, 112 bytes")
-
-
-def test_summary_leaves_the_model_as_it_was():
-    model = nn.Sequential(nn.Dense(2, 3), nn.Dense(1))
-    with pytest.raises(ShapeError):
-        model.summary((5,))
-    assert all("forward" not in vars(module) for _, module in model.named_modules())
-    assert model.training
-    model.summary((2,))
-    assert model(np.ones((1, 2))).requires_grad
-
-
-def test_summary_fits_80_columns():
-    deep = nn.Dense(1000, 1000, activation="log_softmax", bias=False)
-    for _ in range(20):
-        deep = Holder(with_quite_a_long_name=deep)
-    lines = str(deep.summary((1000,))).splitlines()
-    assert max(map(len, lines)) == 80
-    assert lines[2].endswith("1,000,000")
 
 
 # --- astype ---

@@ -1,0 +1,252 @@
+"""An LSTM's loop over time, as one operation.
+
+Step by step it would be eighteen small operations on one step's arrays, each of which adds its part
+to the gradient of the whole W. Here the steps only fill arrays that hold all of them, and ``dW`` is
+one product at the end. The arguments go in as one vector, so that one pass back through time gives
+the cotangents of them all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import Tensor, case, primitive, samples
+from ..errors import ShapeError, message
+from .activation import sigmoid
+
+BLOCK = 1 << 17  # numbers: of the steps whose slopes are computed together, 512 kB of float32
+
+
+def _shares(q, size):
+    """The parts of the vector: z (T, N, 4H), W (H, 4H), h and c (N, H)."""
+    T, N, H = size
+    z, W, h, c = np.split(q, np.cumsum([T * N * 4 * H, H * 4 * H, N * H]))
+    return z.reshape(T, N, 4 * H), W.reshape(H, 4 * H), h.reshape(N, H), c.reshape(N, H)
+
+
+def _gates(q, size):
+    """All gates (T, N, 4H), given the outputs; no step waits for another."""
+    z, W, h, _ = _shares(q, size)
+    before = np.concatenate([h[None], lstm_states(q, size=size)[0, :-1]])
+    i, f, n, o = np.split(z + before @ W, 4, axis=2)
+    return np.concatenate([sigmoid(i), sigmoid(f), sigmoid(o), np.tanh(n)], axis=2)
+
+
+def _sigmoids_first(x):
+    """Columns ``-i, -f, -o, n`` of ``i, f, n, o``: what exp and tanh make the gates of."""
+    H = x.shape[-1] // 4
+    y = np.empty_like(x)
+    np.multiply(x[..., : 2 * H], -1, out=y[..., : 2 * H])
+    np.multiply(x[..., 3 * H :], -1, out=y[..., 2 * H : 3 * H])
+    y[..., 3 * H :] = x[..., 2 * H : 3 * H]
+    return y
+
+
+@primitive("lstm_states({q}, size={size})", residuals={"a": _gates})
+def lstm_states(q, *, size):
+    """Outputs h and memories c of all steps (2, T, N, H), and the gates i, f, o, n behind them."""
+    T, N, H = size
+    z, W, h, c = _shares(q, size)
+    a, W = _sigmoids_first(z), _sigmoids_first(W)
+    y = np.empty((2, T, N, H), q.dtype)
+    product, new = np.empty((N, 4 * H), q.dtype), np.empty((N, H), q.dtype)
+    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0
+        for gates, h_t, c_t in zip(a, y[0], y[1]):
+            gates += np.matmul(h, W, out=product)
+            s, n = gates[:, : 3 * H], gates[:, 3 * H :]
+            np.exp(s, out=s)
+            s += 1
+            np.reciprocal(s, out=s)
+            np.tanh(n, out=n)
+            np.multiply(gates[:, H : 2 * H], c, out=c_t)
+            c_t += np.multiply(gates[:, :H], n, out=new)
+            np.tanh(c_t, out=h_t)
+            h_t *= gates[:, 2 * H : 3 * H]
+            h, c = h_t, c_t
+    return y, a
+
+
+def _through_time(g, y, q, a, size):
+    """Backpropagation through time; with ``k = tanh(c)``, from the last step to the first
+
+    ``dc += dh o (1 - k**2)``, ``dz = [dc n i (1 - i), dc c' f (1 - f), dc i (1 - n**2),
+    dh k o (1 - o)]``, and to the step before ``dc f`` and ``dz @ W.T``; then ``dW = h'.T @ dz``,
+    where h' and c' are the states before each step.
+    """
+    T, N, H = size
+    _, W, h, c = _shares(q, size)
+    before, memory = [
+        np.concatenate([first[None], later[:-1]]) for first, later in zip((h, c), y)
+    ]  # fmt: skip
+    i, f, o, n = np.split(a, 4, axis=2)
+    k = np.tanh(y[1])
+    i_slope, f_slope, n_slope = n * i * (1 - i), memory * f * (1 - f), i * (1 - n * n)
+    o_slope, k_slope = k * o * (1 - o), o * (1 - k * k)
+    dh: Any = 0
+    dc: Any = 0
+    steps = []
+    for t in reversed(range(T)):
+        dh = dh + g[0, t]
+        dc = dc + g[1, t] + dh * k_slope[t]
+        dz = np.concatenate(
+            [dc * i_slope[t], dc * f_slope[t], dc * n_slope[t], dh * o_slope[t]], axis=1
+        )
+        steps.append(dz)
+        dh, dc = dz @ W.mT, dc * f[t]
+    dz = np.stack(steps[::-1])
+    dW = before.reshape(T * N, H).T @ dz.reshape(T * N, 4 * H)
+    return np.concatenate([dz.reshape(-1), dW.reshape(-1), dh.reshape(-1), dc.reshape(-1)])
+
+
+def _slopes(dz, a, y, c, steps):
+    """What dc and dh are to be multiplied with, in ``dz[steps]``; and the slope of h by c."""
+    H = c.shape[1]
+    dz, a, cs = dz[steps], a[steps], y[1]
+    i, _, o, n = [a[:, :, at : at + H] for at in range(0, 4 * H, H)]
+    di, df, dn, do = [dz[:, :, at : at + H] for at in range(0, 4 * H, H)]
+    for slope, gates in (dz[:, :, : 2 * H], a[:, :, : 2 * H]), (do, o):
+        np.subtract(1, gates, out=slope)
+        slope *= gates
+    di *= n
+    first = steps.start
+    df *= (
+        cs[first - 1 : steps.stop - 1] if first else np.concatenate([c[None], cs[: steps.stop - 1]])
+    )
+    np.multiply(n, n, out=dn)
+    np.subtract(1, dn, out=dn)
+    dn *= i
+    k = np.tanh(cs[steps])
+    do *= k
+    k *= k
+    np.subtract(1, k, out=k)
+    k *= o
+    return k
+
+
+def _through_time_of_arrays(g, y, q, a, size):
+    """The same, in the place of the result, a few steps at a time: their slopes, times dc and dh."""
+    T, N, H = size
+    _, W, h, c = _shares(q, size)
+    dq = np.empty_like(q)
+    dz, dW, dh, dc = _shares(dq, size)
+    of_memory, of_output = dz[:, :, : 3 * H].reshape(T, N, 3, H), dz[:, :, 3 * H :]
+    f = a[:, :, H : 2 * H]
+    dh[...] = dc[...] = 0
+    W_T = np.ascontiguousarray(W.T)  # read T times
+    count = max(1, BLOCK // max(1, dz[0].size))
+    for stop in range(T, 0, -count):
+        steps = slice(max(0, stop - count), stop)
+        k = _slopes(dz, a, y, c, steps)
+        for t in reversed(range(steps.start, stop)):
+            dh += g[0, t]
+            dc += g[1, t]
+            k_t = k[t - steps.start]
+            k_t *= dh
+            dc += k_t
+            of_memory[t] *= dc[:, None]
+            of_output[t] *= dh
+            dc *= f[t]
+            np.matmul(dz[t], W_T, out=dh)
+    np.matmul(h.T, dz[0], out=dW)
+    dW += y[0, :-1].reshape(-1, H).T @ dz[1:].reshape(-1, 4 * H)
+    return dq
+
+
+lstm_states.vjp(q=_through_time).arrays(q=_through_time_of_arrays)
+
+
+def lstm(z: Any, W: Any, h: Any, c: Any) -> tuple[Tensor, Tensor]:
+    """Long short-term memory, T steps of ``i, f, n, o = z_t + h_{t-1} @ W`` (four parts of the sum).
+
+    ``c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(n)`` and ``h_t = sigmoid(o) tanh(c_t)``.
+
+    Parameters
+    ----------
+    z : array_like, (T, N, 4H)
+        What the inputs give, ``x_t @ W_x + b``: T at least 1.
+    W : array_like, (H, 4H)
+    h, c : array_like, (N, H)
+        The state before the first step.
+
+    Returns
+    -------
+    outputs : Tensor, (T, N, H)
+        ``h_1`` ... ``h_T``.
+    memory : Tensor, (N, H)
+        ``c_T``.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not meet.
+
+    References
+    ----------
+    S. Hochreiter and J. Schmidhuber, "Long short-term memory", 1997; the forget gate: F. A. Gers,
+    J. Schmidhuber and F. Cummins, "Learning to forget", 2000.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_np as tg
+    >>> z, W, h = np.zeros((3, 1, 4)), np.zeros((1, 4)), np.zeros((1, 1))
+    >>> outputs, c = tg.lstm(z, W, h, 8 * np.ones((1, 1)))
+    >>> c  # each gate is 1/2
+    array([[1.]])
+    >>> bool(outputs[-1] == np.tanh(c) / 2)
+    True
+    """
+    z, W, h, c = (x if type(x) is Tensor else np.asarray(x) for x in (z, W, h, c))
+    T, N, H = size = (*z.shape[:2], len(W)) if z.ndim == 3 and W.ndim == 2 else (0, 0, 0)
+    if (
+        T < 1
+        or z.shape != (T, N, 4 * H)
+        or W.shape != (H, 4 * H)
+        or not h.shape == c.shape == (N, H)
+    ):
+        raise ShapeError(
+            message("lstm", "z (T, N, 4H) with T of at least 1, W (H, 4H), h and c (N, H)",
+                    f"z {z.shape}, W {W.shape}, h {h.shape}, c {c.shape}")
+        )  # fmt: skip
+    y = lstm_states(np.concatenate([x.reshape(-1) for x in (z, W, h, c)]), size=size)
+    return y[0], y[1, -1]
+
+
+# --------------------------------------------------------------------------------------------------
+# Samples
+# --------------------------------------------------------------------------------------------------
+
+
+def _lstm_by_definition(z: Any, W: Any, h: Any, c: Any) -> Any:
+    outputs = []
+    for z_t in z:
+        i, f, n, o = np.split(z_t + h @ W, 4, axis=1)
+        i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+        c = f * c + i * np.tanh(n)
+        h = o * np.tanh(c)
+        outputs.append(h)
+    return np.stack(outputs), c
+
+
+_z = np.ones((3, 2, 8))
+
+samples(
+    lstm,
+    lambda r: [
+        case(r(3, 2, 4), r(1, 4), r(2, 1), r(2, 1)),
+        case(r(2, 1, 8), r(2, 8), r(1, 2), r(1, 2)),
+        case(r(1, 3, 8), r(2, 8), r(3, 2), r(3, 2)),
+        case(r(2, 0, 8), r(2, 8), r(0, 2), r(0, 2)),
+    ],
+    reference=_lstm_by_definition,
+    fails=lambda: [
+        (case(Tensor(_z), np.ones((2, 9)), np.ones((2, 2)), np.ones((2, 2))), ShapeError, "W (2, 9)"),
+        (case(Tensor(_z), np.ones((3, 12)), np.ones((2, 3)), np.ones((2, 3))), ShapeError, "W (3, 12)"),
+        (case(Tensor(_z), np.ones((2, 8)), np.ones((2, 2)), np.ones((1, 2))), ShapeError, "c (1, 2)"),
+        (case(Tensor(_z[0]), np.ones((2, 8)), np.ones((2, 2)), np.ones((2, 2))),
+         ShapeError, "z (2, 8)"),
+        (case(Tensor(_z[:0]), np.ones((2, 8)), np.ones((2, 2)), np.ones((2, 2))),
+         ShapeError, "T of at least 1"),
+    ],
+)  # fmt: skip
