@@ -8,6 +8,7 @@ from __future__ import annotations
 import keyword
 import operator
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -24,6 +25,7 @@ from .lowering import Guard, Host, Store
 from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
 
 WARM = 16
+UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 MISS = object()  # what a function returns that does not fit its arguments
 RESERVED = frozenset({*keyword.kwlist, *dir(__builtins__), "np", "self"})
 
@@ -188,8 +190,9 @@ class Source:
         for node in self.lowered.clean:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             wrong.append(f"{owner}.grad is not None")
-        for i in range(0, len(wrong), 8):
-            self.lines.append(f"if {' or '.join(wrong[i : i + 8])}: return MISS")
+        if wrong:
+            text = textwrap.fill(" or ".join(wrong), 92, subsequent_indent="    ", **UNBROKEN)
+            self.lines += [*f"if ({text}):".splitlines(), "    return MISS"]
         for node, value in self.lowered.replaced:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             value.label = node.name
