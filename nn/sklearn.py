@@ -2,7 +2,8 @@
 
 Parameters, attributes and random numbers are those of ``sklearn.neural_network``: in float64 a fit
 with the same ``random_state`` goes through the same weights. By default the stochastic solvers
-compute in float32, whose rounding is far below their noise, and take half the time.
+compute in float32 on data that is not small: its rounding is far below their noise, and they take
+half the time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from itertools import chain, pairwise
-from math import inf, sqrt
+from math import inf, prod, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -51,6 +52,7 @@ LOSSES = ("squared_error", "poisson")
 # Those of scikit-learn, and the names they have in nn; then all of nn.
 NAMES = {"identity": "linear", "logistic": "sigmoid"} | {name: name for name in ACTIVATIONS}
 SMALLEST = 1e-6  # the learning rate from which "adaptive" does not go on
+SMALL = 10_000  # numbers in X, up to which the calls and not the numbers take the time
 DENSE = 1024  # rows of a sparse matrix that are made dense at a time, when they are predicted
 
 
@@ -255,7 +257,7 @@ class _Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
                 message(f"{type(self).__name__}: y", f"{self.n_outputs_} outputs, as in the fit "
                         "before", f"{self._output(targets)[0]}", "Fit without warm_start.")
             )  # fmt: skip
-        network, optimizer = self._trained(incremental)
+        network, optimizer = self._trained(incremental, X)
         objective = _Objective(
             self._losses(), network.parameters()[::2], self.alpha, weights is not None
         )
@@ -322,12 +324,15 @@ class _Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self._waited = 0
         self._best: list[Array] = []
 
-    def _trained(self, incremental: bool) -> tuple[Sequential, Optimizer | None]:
+    def _trained(self, incremental: bool, X: Any) -> tuple[Sequential, Optimizer | None]:
         """The network to train and its optimizer, which go on where `partial_fit` left them."""
-        dtype = np.dtype(self.dtype or ("float64" if self.solver == "lbfgs" else "float32"))
+        usual = X.dtype if prod(X.shape) < SMALL else np.float32
+        dtype = np.dtype(self.dtype or (np.float64 if self.solver == "lbfgs" else usual))
         if self.solver == "lbfgs":
             return self._network(dtype), None
         before: tuple[Sequential, Optimizer] | None = getattr(self, "_training", None)
+        if incremental and before is not None and self.dtype is None:
+            dtype = before[0][0].dtype  # batches may be small and large
         if incremental and before is not None and before[0][0].dtype == dtype:
             values = chain(*zip(self.coefs_, self.intercepts_))
             for parameter, value in zip(before[0].parameters(), values):
@@ -694,7 +699,8 @@ class MLPClassifier(ClassifierMixin, _Perceptron):  # type: ignore[misc]
     max_fun : int
         For lbfgs: most losses that are computed.
     dtype : dtype, optional
-        What training computes in; by default float32, for lbfgs float64. Weights and predictions
+        What training computes in. By default float64 for lbfgs, and for the others the dtype of X
+        where it has less than 10,000 numbers, float32 where it has more. Weights and predictions
         have the dtype of X.
 
     Attributes

@@ -94,27 +94,38 @@ def test_gradient_agrees_with_finite_differences(
     np.testing.assert_allclose(outputs.grad, numerical, rtol=1e-7, atol=1e-10)
 
 
-def test_pytorch_agrees():
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_pytorch_agrees(reduction):
     torch = pytest.importorskip("torch")
     F = torch.nn.functional
     w, t, q, x = (torch.tensor(a) for a in (W, T, Q, X))
     ones = torch.ones(N)
+    r = {"reduction": reduction}
+
+    def kl(z):
+        elements = F.kl_div(z, q, reduction="none").sum(dim=1)  # a row's; F.kl_div's mean is older
+        return elements if reduction == "none" else getattr(elements, reduction)()
+
     for loss, z, targets, theirs in [
-        (nn.L1(), Z, X, lambda z: F.l1_loss(z, x)),
-        (nn.Huber(delta=0.5), Z, X, lambda z: F.huber_loss(z, x, delta=0.5)),
-        (nn.NLL(weight=W), LOGP, T, lambda z: F.nll_loss(z, t, weight=w)),
-        (nn.KLDivergence(), LOGP, Q, lambda z: F.kl_div(z, q, reduction="batchmean")),
-        (nn.CosineDistance(), Z, X, lambda z: F.cosine_embedding_loss(z, x, ones)),
-        (nn.SoftmaxCrossEntropy(weight=W, ignore_label=0, label_smoothing=0.1), Z, T,
-         lambda z: F.cross_entropy(z, t, weight=w, ignore_index=0, label_smoothing=0.1)),
-        (nn.BinaryCrossEntropy(weight=W, pos_weight=W), Z, Q,
-         lambda z: F.binary_cross_entropy_with_logits(z, q, weight=w, pos_weight=w)),
+        (nn.L1(**r), Z, X, lambda z: F.l1_loss(z, x, **r)),
+        (nn.Huber(delta=0.5, **r), Z, X, lambda z: F.huber_loss(z, x, delta=0.5, **r)),
+        (nn.NLL(weight=W, **r), LOGP, T, lambda z: F.nll_loss(z, t, weight=w, **r)),
+        (nn.NLL(ignore_label=1, **r), LOGP, T, lambda z: F.nll_loss(z, t, ignore_index=1, **r)),
+        (nn.KLDivergence(**r), LOGP, Q, kl),
+        (nn.CosineDistance(**r), Z, X, lambda z: F.cosine_embedding_loss(z, x, ones, **r)),
+        (nn.SoftmaxCrossEntropy(weight=W, ignore_label=0, label_smoothing=0.1, **r), Z, T,
+         lambda z: F.cross_entropy(z, t, weight=w, ignore_index=0, label_smoothing=0.1, **r)),
+        (nn.SoftmaxCrossEntropy(weight=W, label_smoothing=0.2, **r), Z, Q,
+         lambda z: F.cross_entropy(z, q, weight=w, label_smoothing=0.2, **r)),
+        (nn.BinaryCrossEntropy(weight=W, pos_weight=W, **r), Z, Q,
+         lambda z: F.binary_cross_entropy_with_logits(z, q, weight=w, pos_weight=w, **r)),
     ]:  # fmt: skip
         ours, other = tg.Tensor(z, requires_grad=True), torch.tensor(z, requires_grad=True)
         value, expected = loss(ours, targets), theirs(other)
-        value.backward()
-        expected.backward()
-        np.testing.assert_allclose(value.item(), expected.item(), rtol=1e-12)
+        cotangent = np.linspace(1, 2, value.size).reshape(value.shape)
+        value.backward(cotangent)
+        expected.backward(torch.tensor(cotangent))
+        np.testing.assert_allclose(value.data, expected.detach().numpy(), rtol=1e-12, atol=1e-15)
         np.testing.assert_allclose(ours.grad, other.grad, rtol=1e-10, atol=1e-14)
 
 

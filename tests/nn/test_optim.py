@@ -239,6 +239,31 @@ def test_ten_steps_follow_pytorch(kind, options, torch):
 
 
 @every_kind
+def test_ten_steps_of_groups_follow_pytorch(kind, options, torch):
+    theirs = counterpart(torch, kind)
+    if theirs is None:
+        pytest.skip(f"this PyTorch has no {kind.__name__}")
+    options = {name: value for name, value in options.items() if name != "dampening"}
+    params, tensors = parameters(), [torch.tensor(x, requires_grad=True) for x in draws(0)]
+
+    def groups(of):
+        return [
+            {"params": of[:2], "lr": 0.05},
+            {"params": of[2:3], "weight_decay": 0.3},
+            {"params": of[3:]},
+        ]
+
+    train(kind(groups(params), lr=0.1, weight_decay=0.0, **options), params)
+    reference = theirs(groups(tensors), lr=0.1, weight_decay=0.0, **options)
+    for t in range(1, STEPS + 1):
+        for x, g in zip(tensors, draws(t)):
+            x.grad = torch.tensor(g)
+        reference.step()
+    for p, x in zip(params, tensors):
+        np.testing.assert_allclose(p.data, x.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+@every_kind
 def test_defaults_are_pytorchs(kind, options, torch):
     theirs = counterpart(torch, kind)
     if theirs is None:
