@@ -136,6 +136,16 @@ def joined(arrays: list[Array], out: Array) -> None:
     np.concatenate([array.ravel() for array in arrays], out=out)
 
 
+def shrink(p: Array, weight: Array) -> None:
+    """``p = weight p``, in place."""
+    multiply(p, weight, out=p)
+
+
+def penalized(p: Array, g: Array, weight: Array, decayed: Array) -> Array:
+    """``g + weight p``, in ``decayed``."""
+    return add(multiply(p, weight, out=decayed), g, out=decayed)
+
+
 def _flat_state(entry: Entry, name: str) -> Array:
     array = entry.arrays.get(name)
     return np.zeros(entry.param.size, entry.param.dtype) if array is None else array.ravel()
@@ -390,7 +400,14 @@ class Optimizer:
         """One step of one block."""
         each_time(partial(self._count, block))
         block.adopt()
-        on_arrays(self._descend, block.constants, block.gather(grads), block.pieces)
+        decay = self.weight_decay
+        weight, *coefficients = block.constants
+        for g, (p, work, spare, decayed, states) in zip(block.gather(grads), block.pieces):
+            if decay and self.decoupled:
+                on_arrays(shrink, p, weight)
+            elif decay:
+                g = on_arrays(penalized, p, g, weight, decayed)
+            on_arrays(self.update, p, g, work, spare, *coefficients, **states)
 
     def _count(self, block: Block) -> None:
         """Begin a step of a block: its number, and what the formula needs of numbers."""
@@ -401,18 +418,6 @@ class Optimizer:
         decay = self.weight_decay
         factor = 1 - self.lr * decay if self.decoupled else decay
         block.ready((factor, *self.coefficients(block.numbers)))
-
-    def _descend(
-        self, constants: list[Array], grads: list[Array], pieces: list[tuple[Any, ...]]
-    ) -> None:
-        """The update of a block, piece by piece."""
-        weight, *coefficients = constants
-        for g, (p, work, spare, decayed, states) in zip(grads, pieces):
-            if self.weight_decay and self.decoupled:
-                multiply(p, weight, out=p)
-            elif self.weight_decay:
-                g = add(multiply(p, weight, out=decayed), g, out=decayed)
-            self.update(p, g, work, spare, *coefficients, **states)
 
     # -- state -------------------------------------------------------------------------------------
 

@@ -217,6 +217,7 @@ class Lowering:
                     self.leaves[node] = node.value
                 else:
                     self.constants.append(node.value)
+        found.label = found.label or (node.name and identifier(node.name))
         self.values[node] = found
         return found
 
@@ -565,6 +566,11 @@ class Lowering:
         self.tape.note = getattr(event.function, "__name__", "array code")
         args = rebuild(list(event.args), self._effect_argument)
         options = rebuild(event.options, self._effect_argument)
+        code = getattr(event.function, "__code__", None)
+        named = dict(zip(code.co_varnames[: code.co_argcount], args)) if code else {}
+        for name, value in (named | options).items():
+            if isinstance(value, Traced) and value.label is None:
+                value.label = name
         mark = self.tape.mark()
         self.tape.writable = True
         try:

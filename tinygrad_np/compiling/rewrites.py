@@ -80,7 +80,9 @@ def _joined(W: Any, b: Any) -> Traced | None:
     if b.storage is not W.storage or bias.ctypes.data != w.ctypes.data + w.nbytes:
         return None
     both = np.lib.stride_tricks.as_strided(w, (w.shape[0] + 1, w.shape[1]), w.strides)
-    return Traced(W.tape, both, W.storage)
+    made = Traced(W.tape, both, W.storage)
+    made.label = f"{W.label}_{b.label}"
+    return made
 
 
 def _with_ones(x: Traced) -> Traced:
@@ -90,24 +92,28 @@ def _with_ones(x: Traced) -> Traced:
         if x.storage.kind != GIVEN or x.size > COPIED or x.shape[1] > 64:
             raise UntraceableError("only a small argument of the step is worth a copy")
         copied = x.tape.temporary(np.empty_like(x.example, order="F"))
+        copied.label = x.label or "inputs"
         x.tape.write(np.copyto, copied, x)
         x, storage = copied, copied.storage
     storage.ones = x.shape[0]
     rows, columns = x.shape
     example = np.ones((rows, columns + 1), x.dtype, order="F")
     example[:, :-1] = x.example
-    return Traced(x.tape, example, storage)
+    made = Traced(x.tape, example, storage)
+    made.label = f"{x.label}_1"
+    return made
 
 
 def _linear_back(lowering: Lowering, node: Node, g: Any, W: Any) -> dict[str, Any]:
     if node not in lowering.notes or not isinstance(g, Traced):
         raise UntraceableError("linear as it is")
-    ones, _ = lowering.notes[node]
+    ones, joined = lowering.notes[node]
     found: dict[str, Any] = {}
     if node.inputs[0].needs:
         found["x"] = g.tape.call(np.dot, (g, W.T), {}, INTO_COLUMNS)
     if node.inputs[1].needs or node.inputs[2].needs:
         both = np.dot(ones.T, g)
+        both.label = f"d{joined.label}"
         found |= {"W": both[:-1], "b": both[-1]}
     return found
 

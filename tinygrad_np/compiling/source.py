@@ -203,7 +203,9 @@ class Source:
             check = self._token(line.value)
             return f"if {'not ' if line.expected else ''}{check}: return MISS"
         if isinstance(line, Host):
-            return f"{self._object(line.function, getattr(line.function, '__name__', 'host'))}()"
+            called = getattr(line.function, "func", line.function)  # of a partial, what it calls
+            name = getattr(called, "__name__", "host").strip("_<>")
+            return f"{self._object(line.function, name)}()"
         if isinstance(line, Store):
             owner = self._object(line.leaf, f"{identifier(line.leaf.name or 'leaf')}_node")
             value = self._token(line.value)
