@@ -57,7 +57,7 @@ def export_onnx(
 
     Notes
     -----
-    Recurrent layers are unrolled, so the file takes sequences as long as the example's. onnxruntime
+    Recurrent layers but LSTM are unrolled, and the file takes sequences as long as the example's. onnxruntime
     computes some operators in float32 only (convolution, average pooling, ``erf`` and the
     activations made of it or of ``softplus``): for it, ``model.astype("float32")`` first.
 

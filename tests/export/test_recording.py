@@ -11,6 +11,7 @@ import pytest
 import tinygrad_np as tg
 from tinygrad_np import tree
 from tinygrad_np.errors import ArgumentError, DtypeError, TensorError
+from tinygrad_np.ops.recurrent import lstm_states
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -151,6 +152,51 @@ def test_indices_with_arrays_and_new_axes():
     right(f, np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32))
 
 
+def lstm_arrays(T, dtype=np.float32):
+    draw = np.random.default_rng(T).normal
+    return [draw(size=s).astype(dtype) for s in ((T, 2, 12), (3, 12), (2, 3), (2, 3))]
+
+
+def test_an_lstm_is_a_loop_of_any_length_with_all_its_memories():
+    W, h, c = lstm_arrays(4)[1:]
+    W_h = tg.Tensor(W, name="W_h")
+
+    def whole(z, h, c):
+        return tg.lstm(z, W_h, h, c)
+
+    def states(z):
+        joined = np.concatenate([a.reshape(-1) for a in (z, W_h, h, c)])
+        return (lstm_states(joined, size=(len(z), 2, 3)),)
+
+    model = tg.to_onnx(whole, lstm_arrays(4)[0], h, c)
+    assert kinds(model).count("Scan") == 1
+    for T in (1, 4, 50):
+        z, _, h, c = lstm_arrays(T)
+        found = run(model, z, h, c, names=("z", "h", "c"))
+        for y, expected in zip(found, whole(*map(tg.Tensor, (z, h, c)))):
+            np.testing.assert_allclose(y, expected.data, rtol=1e-5, atol=1e-6)
+    right(states, lstm_arrays(5)[0])  # those after every step
+
+
+def test_the_weights_of_an_lstm_stay_a_constant():
+    z, W, h, c = lstm_arrays(4)
+    W_h = tg.Tensor(W, name="W_h")
+    model = tg.to_onnx(lambda z: tg.lstm(z, W_h, h, c)[0], z)
+    assert "W_h" in [array.name for array in model.graph.initializer]
+    (joined,) = [node for node in model.graph.node if node.op_type == "Concat"]
+    assert len(joined.input) == 2  # outputs and memories; not the arguments
+
+
+def test_an_lstm_in_float64_and_of_mixed_dtypes():
+    z, W, h, c = lstm_arrays(3, np.float64)
+    for weights in (W, W.astype(np.float32)):
+        model = tg.to_onnx(tg.lstm, z, weights, h, c)
+        found = run(model, z, weights, h, c, names=("z", "W", "h", "c"))
+        for y, expected in zip(found, tg.lstm(z, weights, h, c)):
+            assert y.dtype == np.float64
+            np.testing.assert_allclose(y, expected.data, rtol=1e-12, atol=1e-12)
+
+
 # --- the batch ---
 
 
@@ -212,6 +258,15 @@ def test_an_operation_without_translation_is_named():
             text=r"^to_onnx: cumprod is not translated to ONNX\. Compute it outside")  # fmt: skip
     refused(lambda x: tg.pad(x, 1, mode="symmetric"), x, dynamic_batch=False,
             text=r"^to_onnx: pad with mode='symmetric' is not translated")  # fmt: skip
+
+
+def test_an_lstm_as_wide_as_the_batch_is_refused():
+    def f(x):
+        W = x @ tg.concatenate([x] * 4).T
+        z, zeros = W[:1, None], np.zeros((1, len(x)), np.float32)
+        return tg.lstm(z, W, zeros, zeros)
+
+    refused(f, x, text="^to_onnx: lstm_states along the axis of the batch is not translated")
 
 
 def test_dropout_is_refused():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,35 @@ class Graph:
         self.nodes.append(node)
         return [Value(self, name, np.dtype(d or first.dtype)) for name, d in zip(outputs, dtypes)]
 
+    def scan(
+        self, step: Callable[..., Sequence[Value]], states: Sequence[Value], x: Value
+    ) -> list[Value]:
+        """A loop along the first axis of x: for each state, what it is after every step.
+
+        ``step(*states, x_t)`` makes the states after it. It may use other values of the graph.
+        """
+        read = [Value(self, self.fresh("step"), one.dtype) for one in (*states, x)]
+        outside, self.nodes = self.nodes, []
+        after = step(*read)
+        kept = [self.op("Identity", one) for one in after]  # a body's outputs differ in name
+        inside, self.nodes = self.nodes, outside
+        ends = [[self._described(one) for one in values] for values in (read, [*after, *kept])]
+        body = self.onnx.helper.make_graph(inside, self.fresh("Step"), *ends)
+        dtypes = [one.dtype for one in (*after, *kept)]
+        made = self.ops(
+            "Scan", len(dtypes), *states, x, dtypes=dtypes, body=body, num_scan_inputs=1
+        )
+        return made[len(after) :]
+
+    def _described(self, value: Value) -> Any:
+        return self.onnx.helper.make_tensor_value_info(value.name, self.code(value.dtype), None)
+
+    def joined(self, value: Value) -> list[Value]:
+        """The parts of what a Concat has made."""
+        (node,) = [node for node in self.nodes if value.name in node.output]
+        assert node.op_type == "Concat"
+        return [Value(self, name, value.dtype) for name in node.input]
+
     def _input(self, given: Any, dtype: np.dtype[Any]) -> str:
         if given is None:
             return ""
@@ -202,9 +231,13 @@ class Graph:
                 message(OPERATION, "less than 2 GiB of parameters, all that one ONNX file can hold",
                         f"{size / 2**30:.1f} GiB")
             )  # fmt: skip
-        used = {one for node in self.nodes for one in node.input} | {one.name for one in outputs}
+        used, nodes = {one.name for one in outputs}, []
+        for node in reversed(self.nodes):
+            if not used.isdisjoint(node.output):
+                used |= _read(node)
+                nodes.append(node)
         kept = [one for one in self.initializers if one.name in used]
-        graph = helper.make_graph(self.nodes, name, inputs, outputs, kept)
+        graph = helper.make_graph(nodes[::-1], name, inputs, outputs, kept)
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],
@@ -214,6 +247,12 @@ class Graph:
         )
         self.onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def _read(node: Any) -> set[str]:
+    """The names an operator reads; a loop those that its body does, too."""
+    inside = [one for attribute in node.attribute for one in attribute.g.node]
+    return set(node.input).union(*[_read(one) for one in inside])
 
 
 def identifier(name: str) -> str:

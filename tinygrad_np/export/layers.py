@@ -1,4 +1,4 @@
-"""Translations of what computes with many elements: reductions, products, windows, norms, attention."""
+"""Translations of what computes with many elements: sums, products, windows, norms, loops over time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ..ops import (
     normalization,
     pooling,
     products,
+    recurrent,
     reduce,
     sparse,
 )
 from ..ops.windows import Window
-from .arrangement import reshaped
+from .arrangement import reshaped, stack
 from .graph import Value
 from .translation import Result, translates
 
@@ -246,3 +247,30 @@ def unfold(y: Result, x: Value, *, window: Window) -> Value:
 def fold(y: Result, u: Value, *, size: Any, window: Window) -> Value:
     attributes = {"strides": window.stride, "dilations": window.dilation, "pads": _pads(window)}
     return y.op("Col2Im", u, y.integers(*size), y.integers(*window.kernel), **attributes)
+
+
+# --------------------------------------------------------------------------------------------------
+# Loops over time
+# --------------------------------------------------------------------------------------------------
+
+
+@translates(recurrent.lstm_states)
+def lstm_states(y: Result, q: Value, *, size: Any) -> Value:
+    """A loop of any length. ONNX's LSTM is none: of the memories it returns the last alone.
+
+    The parts of the vector are taken from before they were joined, so that W stays a constant.
+    """
+    T, N, H = size
+    if not isinstance(H, int):
+        raise y.unsupported("along the axis of the batch")
+    shapes = [(T, N, 4 * H), (H, 4 * H), (N, H), (N, H)]
+    z, W, h, c = [reshaped(y, *one) for one in zip(y.graph.joined(q), shapes)]
+
+    def step(h: Value, c: Value, z: Value) -> tuple[Value, Value]:
+        gates = z + y.op("MatMul", h, W)
+        i, f, n, o = y.graph.ops("Split", 4, gates, dtypes=[y.dtype] * 4, axis=1, num_outputs=4)
+        i, f, o = [y.op("Sigmoid", gate) for gate in (i, f, o)]
+        c = f * c + i * y.op("Tanh", n)
+        return o * y.op("Tanh", c), c
+
+    return stack(y, *y.graph.scan(step, (h, c), z), axis=0)

@@ -65,8 +65,9 @@ def to_onnx(
 
     Notes
     -----
-    A loop over time is unrolled, so its length is fixed. The dtypes are those of the example and of
-    the parameters; onnxruntime computes convolutions and some other operators in float32 only.
+    A loop over time is unrolled, so its length is fixed; that of `lstm` stays a loop (ONNX's Scan).
+    The dtypes are those of the example and of the parameters; onnxruntime computes convolutions and
+    some other operators in float32 only.
 
     Examples
     --------
