@@ -188,7 +188,9 @@ class Line:
             eps**0.6 * self.scale,
         )
         if self._has_kink(steps, central, bend, noise):
-            return self.measured(residual, uncertainty, "kink")
+            return self.measured(
+                residual, uncertainty, "kink" if self._bends_in_double() else "noise"
+            )
         if abs(residual) > uncertainty:
             return self.measured(residual, uncertainty, "wrong")
         scale = max(self.scale, abs(self.explained + residual))
@@ -206,6 +208,22 @@ class Line:
             return False
         flat = abs(self.explained) <= self.eps**0.6 * self.scale
         return not flat or bool(heights.max() > 2 * heights.min())
+
+    def _bends_in_double(self) -> bool:
+        """Whether the kink is one in double precision, too, and not what single makes of rounding."""
+        point = self.point
+        if all(array.dtype == float for array in point.arrays):
+            return True
+        arrays = [array.astype(float) for array in point.arrays]
+        outputs = point.evaluate(arrays)
+        if any(y.dtype != float for y in outputs):
+            return True  # f computes in a precision of its own
+        double = replace(
+            point, arrays=arrays, outputs=outputs,
+            cotangents=[np.asarray(g, float) for g in point.cotangents],
+        )  # fmt: skip
+        line = Line(double, self.k, self.v.astype(float), self.gradient, self.scale)
+        return line.sweep().verdict == "kink"
 
     def _has_kink(self, steps: Array, central: Array, bend: Array, noise: float) -> bool:
         """Whether the one-sided slopes stay apart (curvature shrinks to a quarter a step), or f jumps."""
