@@ -24,7 +24,6 @@ from .buffers import Plan
 from .lowering import Guard, Host, Store
 from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
 
-WARM = 16
 UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 MISS = object()  # what a function returns that does not fit its arguments
 RESERVED = frozenset({*keyword.kwlist, *dir(__builtins__), "np", "self"})
@@ -92,10 +91,6 @@ class Source:
         space = dict(names)
         exec(self.code, space)
         made: Callable[..., Any] = space[self.name]
-        if self.arguments:
-            # Python specialises code that was called a few times: let it do so before the first run.
-            for _ in range(WARM):
-                made(*[None] * len(self.arguments))
         return made
 
     # -- names -------------------------------------------------------------------------------------
