@@ -4,12 +4,13 @@ Prints, per workload, the last loss, the median CPU and wall time of a step, its
 to hand-written NumPy and to `jax.jit` (medians over the rounds; of CPU time with one thread, of wall
 time with more), the milliseconds that the first steps took more than later ones, to record and
 compile, and the largest relative difference from the hand-written step; stops with an error when
-losses or weights do not agree.
+losses or weights do not agree. Of a network it also prints what its matrix products take alone.
 """
 
 import argparse
 import os
 import sys
+from statistics import median
 
 # A BLAS reads these when NumPy is imported, so no module imported here may import it.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -41,9 +42,9 @@ def main() -> None:
         else:
             os.environ[variable] = str(arguments.threads)
 
-    from benchmarks import harness
+    from benchmarks import harness, products
     from benchmarks.contenders import CONTENDERS
-    from benchmarks.workloads import WORKLOADS
+    from benchmarks.workloads import WORKLOADS, Network
 
     names = arguments.contenders or list(CONTENDERS)
     summarized = [arguments.summary] if arguments.summary else []
@@ -71,6 +72,13 @@ def main() -> None:
         except harness.DisagreementError as error:
             sys.exit(f"{name}: {error}")
         print(harness.table(runs[name], kind), flush=True)
+        if isinstance(workload, Network):
+            floor = products.seconds(workload, kind, arguments.rounds, steps)
+            of_it = [
+                f"{one} {median(getattr(result, kind)) / floor:.2f}"
+                for one, result in runs[name].items()
+            ]
+            print(f"its matrix products alone: {1e6 * floor:.1f} us; of that, {', '.join(of_it)}")
     for chosen in summarized:
         print(f"\n{harness.summary(runs, chosen, kind)}")
 
