@@ -1,5 +1,6 @@
 """The contenders of the benchmarks train alike, and the harness notices one that does not."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -178,13 +179,14 @@ def command(*arguments):
 def test_the_command_prints_machine_and_table():
     done = command("W4", "--steps", "2", "--rounds", "1", "--contenders", "numpy-tuned")
     assert done.returncode == 0, done.stderr
-    machine, _, title, head, *rows = done.stdout.splitlines()
+    machine, _, title, head, *rows, products = done.stdout.splitlines()
     assert f"NumPy {np.__version__}" in machine
     assert machine.endswith("1 thread(s)")
     assert title.startswith("W4  64-15-10 ReLU")
     assert head.split()[0] == "loss"
     assert head.split()[2:] == ["cpu", "us", "wall", "us", "/numpy", "first", "ms", "differs"]
     assert [row.split()[0] for row in rows] == ["numpy", "numpy-tuned"]
+    assert re.match(r"its matrix products alone: \S+ us; of that, numpy \S+, numpy-tuned", products)
 
 
 def test_the_command_leaves_threads_to_the_libraries_and_sums_up(monkeypatch):

@@ -446,7 +446,8 @@ def test_a_description_nested_without_end_is_refused(path, depth):
     about = {"format": checkpoint.FORMAT, "version": 1, "model": "Dense(2, 3)"}
     text = json.dumps(about)[:-1] + ', "run": ' + "[" * depth + "]" * depth + "}"
     archive(path, about=npy(text), W=npy(np.ones(3)))
-    refused(path, r"^load: ")
+    # A Python that reads 900 levels finds the weights of another model.
+    refused(path, r"^load: " if depth > 900 else r"(?m)^load: ")
 
 
 def test_a_newer_format_is_refused(either, monkeypatch):
