@@ -1,0 +1,52 @@
+"""How good is the checker of hand-written backprop? Its figures on programs whose answer is known.
+
+``python -m tests.check.suite`` checks every program with each of its mistakes, and the right ones
+as they are. ``--misses`` lists what was not detected, located or named, ``--only`` takes some
+families, ``--peers`` asks the gradient checks of PyTorch, JAX and autograd about the same cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from . import running
+from .families import PROGRAMS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.check.suite", description=__doc__)
+    families = sorted({one.family for one in PROGRAMS})
+    parser.add_argument("--only", nargs="+", metavar="family", choices=families, help=", ".join(families))
+    parser.add_argument("--misses", action="store_true", help="list them")
+    options = parser.parse_args()
+    programs = [one for one in PROGRAMS if one.family in (options.only or families)]
+    start = time.process_time()
+    outcomes = [running.outcome(case) for case in running.wrong_cases(programs)]
+    acquittals = [running.acquittal(case) for case in running.right_cases(programs)]
+    accused = [one for one in acquittals if one.accused]
+    if options.misses:
+        for one in outcomes:
+            if not all(one.marks):
+                print(_miss(one))
+        for two in accused:
+            print(f"accused      {two.case.title}\n             {two.said}")
+    print(f"{len(programs)} programs of {len({one.family for one in programs})} families")
+    print(running.table(outcomes))
+    print(f"right programs: {len(acquittals)}, accused: {len(accused)}")
+    print(f"{time.process_time() - start:.0f} seconds of CPU")
+
+
+def _miss(one: running.Outcome) -> str:
+    mistake = one.case.mistake
+    assert mistake is not None
+    words = "not detected", "not located", "not named", "not first"
+    fault = next(
+        word for word, mark in zip(words, (one.detected, one.located, one.within_three, one.first))
+        if not mark
+    )  # fmt: skip
+    wanted = f"{'/'.join(mistake.quantities)}: {'|'.join(mistake.kinds)}"
+    return f"{fault:12} {one.case.title}\n             {wanted}  <-  {one.said}"
+
+
+main()
