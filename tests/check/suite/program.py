@@ -52,6 +52,8 @@ ALIKE = {
     "derivative_at_wrong_point derivative_wrong_function": "h (1 - h) of z: the formula or its point",
     "extra_term softmax_jacobian_diagonal_only": "p (1 - p) once more, or softmax by its diagonal",
     "wrong_operand factor": "an array and a multiple of it, the one where the other belongs",
+    "off_by_one mask_wrong": "the mask of the neighbouring layer or step",
+    "unreduced_broadcast wrong_axis_sum": "a sum along an axis of length 1 sums nothing",
     "missing_path extra_term": "a term taken away from a difference is one added",
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -68,11 +69,28 @@ def made(
 
 
 def wrong_cases(programs: Iterable[Program]) -> Iterator[Case]:
+    """Each program with each of its mistakes; one that changes no gradient is no mistake."""
     for program in programs:
+        problem = made(program)
+        loss, right = results(program.function, problem)
         for mistake in program.mistakes:
             title = f"{program.family}, {program.name}: {mistake.wrong}"
             function = program.edited(mistake.line, mistake.wrong)
-            yield Case(program, mistake, title, function, made(program))
+            same, wrong = results(function, problem)
+            if same != loss or not any(map(differ, right, wrong)):
+                raise ValueError(f"{title}: changes the loss, or no gradient")
+            yield Case(program, mistake, title, function, problem)
+
+
+def results(function: Callable[..., Any], problem: Problem) -> tuple[float, list[Any]]:
+    """The loss, and the gradients in the order of the function's own container."""
+    loss, grads = function(*copy.deepcopy(problem))
+    return float(loss), list(grads.values() if isinstance(grads, dict) else grads)
+
+
+def differ(a: Any, b: Any) -> bool:
+    """Whether two gradients are not the same up to rounding."""
+    return np.shape(a) != np.shape(b) or not np.allclose(a, b, rtol=1e-6, atol=1e-12)
 
 
 def right_cases(programs: Iterable[Program]) -> Iterator[Case]:

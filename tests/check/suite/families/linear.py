@@ -103,8 +103,8 @@ def logistic_from_logits(params, X, t):
 def softmax_classifier(params, X, y, reg):
     W, b = params["W"], params["b"]
     num_train = X.shape[0]
-    scores = X.dot(W) + b
-    scores = scores - scores.max(axis=1, keepdims=True)
+    scores/scores[0]/scores[1] = X.dot(W) + b
+    scores/scores[0]/scores[1] = scores - scores.max(axis=1, keepdims=True)
     p = np.exp(scores)
     p /= p.sum(axis=1, keepdims=True)
     loss = -np.log(p[range(num_train), y]).mean()
@@ -212,7 +212,7 @@ PROGRAMS = [
             right: db = np.mean(dZ, axis=1, keepdims=True)
             b missing_batch_mean: db = np.sum(dZ, axis=1, keepdims=True)
             b unreduced_broadcast: db = 1 / m * dZ
-            b unreduced_broadcast: db = 1 / m * np.sum(dZ, axis=0, keepdims=True)
+            b wrong_axis_sum|unreduced_broadcast: db = 1 / m * np.sum(dZ, axis=0, keepdims=True)
         """),
     Program(logistic_from_logits, coin, """
         dlosses = np.ones(len(t)) / len(t)
@@ -230,12 +230,12 @@ PROGRAMS = [
         """),
     Program(softmax_classifier, classes, """
         dscores[range(num_train), y] -= 1
-            scores missing_path: pass
-            scores sign: dscores[range(num_train), y] -= 1; dscores *= -1
-            scores off_by_one: dscores[range(num_train), (y + 1) % 3] -= 1
+            scores/scores[0]/scores[1] missing_path: pass
+            scores/scores[0]/scores[1] sign: dscores[range(num_train), y] -= 1; dscores *= -1
+            scores/scores[0]/scores[1] off_by_one: dscores[range(num_train), (y + 1) % 3] -= 1
         dscores /= num_train
-            scores missing_batch_mean: pass
-            scores factor: dscores /= 2 * num_train
+            scores/scores[0]/scores[1] missing_batch_mean: pass
+            scores/scores[0]/scores[1] factor: dscores /= 2 * num_train
         dW = X.T.dot(dscores)
             W unreduced_broadcast: dW = X[:, :, None] * dscores[:, None, :]
             W extra_batch_mean: dW = X.T.dot(dscores) / num_train
