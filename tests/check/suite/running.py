@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_np as tg
+from tinygrad_np import tree
 
 from .program import Mistake, Problem, Program
 
@@ -85,7 +86,7 @@ def wrong_cases(programs: Iterable[Program]) -> Iterator[Case]:
 def results(function: Callable[..., Any], problem: Problem) -> tuple[float, list[Any]]:
     """The loss, and the gradients in the order of the function's own container."""
     loss, grads = function(*copy.deepcopy(problem))
-    return float(loss), list(grads.values() if isinstance(grads, dict) else grads)
+    return float(loss), tree.leaves(grads)
 
 
 def differ(a: Any, b: Any) -> bool:

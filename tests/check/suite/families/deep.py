@@ -158,7 +158,7 @@ PROGRAMS = [
         dh = dz @ params[f"W{l}"].T
             h[3] sign: dh = -dz @ params[f"W{l}"].T
             h[2] transpose: dh = dz @ (params[f"W{l}"].T if l == 4 else params[f"W{l}"])
-            h[2] off_by_one|wrong_operand: dh = dz @ params[f"W{4 if l == 4 else l - 1}"].T
+            h[2] off_by_one|wrong_operand: dh = dz @ params[f"W{2 if l == 3 else l}"].T
         dz = dh * (z[l - 1] > 0)
             right: dz = dh * (h[l - 1] > 0)
             z[3] derivative_all_ones|missing_activation_derivative: dz = dh * (h[l - 1] >= 0)

@@ -103,8 +103,8 @@ def logistic_from_logits(params, X, t):
 def softmax_classifier(params, X, y, reg):
     W, b = params["W"], params["b"]
     num_train = X.shape[0]
-    scores/scores[0]/scores[1] = X.dot(W) + b
-    scores/scores[0]/scores[1] = scores - scores.max(axis=1, keepdims=True)
+    scores = X.dot(W) + b
+    scores = scores - scores.max(axis=1, keepdims=True)
     p = np.exp(scores)
     p /= p.sum(axis=1, keepdims=True)
     loss = -np.log(p[range(num_train), y]).mean()

@@ -153,7 +153,7 @@ PROGRAMS = [
             beta mean_instead_of_sum|extra_batch_mean: dbeta = dout.mean(axis=0)
             beta wrong_operand: dbeta = dh.sum(axis=0)
         dxhat = dout * gamma
-            xhat missing_path|wrong_operand: dxhat = dout
+            xhat wrong_operand|missing_activation_derivative: dxhat = dout
             xhat wrong_operand: dxhat = dout * beta
         da = (dxhat - dxhat.mean(axis=0) - xhat * (dxhat * xhat).mean(axis=0)) / np.sqrt(var + eps)
             right: da = (N * dxhat - dxhat.sum(0) - xhat * (dxhat * xhat).sum(0)) / (N * np.sqrt(var + eps))
@@ -187,13 +187,11 @@ PROGRAMS = [
             sq missing_batch_mean: dsq = np.ones_like(X @ W1) * dvar
         dxmu2 = 2 * xmu * dsq
             xmu factor: dxmu2 = xmu * dsq
-            xmu wrong_operand: dxmu2 = 2 * x * dsq
         dxmu = dxmu1 + dxmu2
             xmu missing_path|batchnorm_statistics_constant|detached: dxmu = dxmu1
             xmu sign: dxmu = dxmu1 - dxmu2
         dmu = -1 * np.sum(dxmu, axis=0)
             mu sign: dmu = np.sum(dxmu, axis=0)
-            mu missing_path|wrong_operand: dmu = -1 * np.sum(dxmu1 / 2 + dxmu / 2, axis=0); dmu = 0.0 * dmu - dxmu1[0]
         dx = dxmu + 1.0 / N * dmu
             x batchnorm_statistics_constant|missing_path: dx = dxmu
             x missing_batch_mean: dx = dxmu + dmu
@@ -206,7 +204,7 @@ PROGRAMS = [
             beta wrong_axis_sum: dbeta = dout.sum(axis=1)
         dgamma = (dout * xhat).sum(axis=0)
             gamma wrong_operand: dgamma = (dout * x).sum(axis=0)
-            gamma missing_path|wrong_operand: dgamma = dout.sum(axis=0)
+            gamma wrong_operand|missing_activation_derivative: dgamma = dout.sum(axis=0)
         dx = dxhat - dxhat.mean(axis=1, keepdims=True)
             x missing_path|detached|batchnorm_statistics_constant: dx = dxhat
             x wrong_axis_sum: dx = dxhat - dxhat.mean(axis=0, keepdims=True)
@@ -217,7 +215,7 @@ PROGRAMS = [
             x mean_instead_of_sum: dx = dx - xhat * (dxhat * xhat).sum(axis=1, keepdims=True)
         dx = dx * rstd
             x wrong_operand: dx = dx * var
-            x missing_path|wrong_operand: pass
+            x wrong_operand|missing_activation_derivative: pass
         dw = (dx * X).sum(axis=0)
             w wrong_operand: dw = (dx * x).sum(axis=0)
         """),
@@ -226,7 +224,7 @@ PROGRAMS = [
             g wrong_operand: dg = np.sum(dng * u, axis=0)
             g unreduced_broadcast: dg = dng * n
         dn = dng * g
-            n missing_path|wrong_operand: dn = dng
+            n wrong_operand|missing_activation_derivative: dn = dng
         du = r * (dn - n * np.mean(dn * n, axis=-1, keepdims=True))
             u missing_path|detached|batchnorm_statistics_constant: du = r * dn
             u wrong_operand: du = r * (dn - u * np.mean(dn * n, axis=-1, keepdims=True))
