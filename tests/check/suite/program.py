@@ -54,7 +54,9 @@ ALIKE = {
     "wrong_operand factor": "an array and a multiple of it, the one where the other belongs",
     "off_by_one mask_wrong": "the mask of the neighbouring layer or step",
     "unreduced_broadcast wrong_axis_sum": "a sum along an axis of length 1 sums nothing",
-    "wrong_operand missing_activation_derivative": "a local derivative left out is a 1 in its place",
+    "wrong_operand missing_activation_derivative": "a gradient from before its derivative is one without it",
+    "mean_instead_of_sum factor": "the length of an axis is a number like any other",
+    "transpose wrong_operand": "the elements in another order are another array",
     "missing_path extra_term": "a term taken away from a difference is one added",
 }  # fmt: skip
 

@@ -137,7 +137,7 @@ PROGRAMS = [
             W2 transpose: dW2 = 1.0 / m * A1 @ dZ2.T
         dA1 = W2.T @ dZ2
             A1 transpose: dA1 = W2 @ dZ2
-            A1 wrong_operand: dA1 = W2.T @ dA2
+            A1 wrong_operand|missing_activation_derivative: dA1 = W2.T @ dA2
         db1 = 1.0 / m * np.sum(dZ1, axis=1, keepdims=True)
             b1 factor: db1 = 4.0 / m * np.sum(dZ1, axis=1, keepdims=True)
             b1 missing_batch_mean: db1 = np.sum(dZ1, axis=1, keepdims=True)

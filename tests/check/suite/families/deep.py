@@ -167,27 +167,27 @@ PROGRAMS = [
         """),
     Program(pairs, paired, """
         da = (a - t) / len(x)
-            a/a[2]/a[3] missing_batch_mean: da = a - t
-            a/a[2]/a[3] factor: da = 2 * (a - t) / len(x)
+            a/a[2] missing_batch_mean: da = a - t
+            a/a[2] factor: da = 2 * (a - t) / len(x)
         dz = da * (1 - np.tanh(z) ** 2)
-            z[2] missing_activation_derivative|derivative_all_ones: dz = da
-            z[2] derivative_at_wrong_point: dz = da * (1 - z**2)
-            z[2] derivative_wrong_function: dz = da * (z > 0)
-            z[2] derivative_at_wrong_point: dz = da * (1 - np.tanh(np.tanh(z)) ** 2)
+            z[2]/caches[2][1] missing_activation_derivative|derivative_all_ones: dz = da
+            z[2]/caches[2][1] derivative_at_wrong_point: dz = da * (1 - z**2)
+            z[2]/caches[2][1] derivative_wrong_function: dz = da * (z > 0)
+            z[2]/caches[2][1] derivative_at_wrong_point: dz = da * (1 - np.tanh(np.tanh(z)) ** 2)
         dW = a_prev.T @ dz
             params[2][0]/W[2] sign: dW = -a_prev.T @ dz
-            params[2][0]/W[2] wrong_operand: dW = a_prev.T @ da
+            params[2][0]/W[2] wrong_operand|missing_activation_derivative: dW = a_prev.T @ da
         db = dz.sum(axis=0)
             params[2][1]/b[2] mean_instead_of_sum|extra_batch_mean: db = dz.mean(axis=0)
             params[2][1]/b[2] wrong_axis_sum: db = dz.sum()
         da = dz @ W.T
-            a/a[1]/a[2] sign: da = -dz @ W.T
-            a/a[1]/a[2] wrong_operand: da = da @ W.T
+            a[1]/caches[2][0] sign: da = -dz @ W.T
+            a[1]/caches[2][0] wrong_operand: da = da @ W.T
         """),
     Program(lists_of_activations, weights_only, """
         error = 2 * (acts[-1] - t) / t.size
-            acts[3]/acts[2]/zs[2] factor: error = (acts[-1] - t) / t.size
-            acts[3]/acts[2]/zs[2] missing_batch_mean: error = 2 * (acts[-1] - t) / t.shape[1]
+            acts[3]/zs[2] factor: error = (acts[-1] - t) / t.size
+            acts[3]/zs[2] missing_batch_mean: error = 2 * (acts[-1] - t) / t.shape[1]
         s = acts[i + 1]
             zs[1] off_by_one|derivative_at_wrong_point: s = acts[max(i, 1) + (i > 1)]
         deltas[i] = error * s * (1 - s)
@@ -197,11 +197,11 @@ PROGRAMS = [
             zs[2] derivative_at_wrong_point: deltas[i] = error * zs[i] * (1 - zs[i])
         grads[i] = acts[i].T @ deltas[i]
             params[2]/weights[2]/W[2] wrong_operand: grads[i] = (zs[i - 1] if i else x).T @ deltas[i]
-            params[2]/weights[2]/W[2] wrong_operand: grads[i] = acts[i].T @ error
+            params[2]/weights[2]/W[2] wrong_operand|missing_activation_derivative: grads[i] = acts[i].T @ error
             params[1]/weights[1]/W[1] transpose: grads[i] = acts[i].T @ deltas[i] if i != 1 else deltas[i].T @ acts[i]
         error = deltas[i] @ weights[i].T
-            acts[2]/acts[1]/zs[1] factor: error = deltas[i] @ weights[i].T / 2
-            acts[2]/acts[1]/zs[1]/zs[0] transpose: error = deltas[i] @ (weights[i].T if i != 1 else weights[i])
+            acts[2]/zs[1] factor: error = deltas[i] @ weights[i].T / 2
+            acts[1]/zs[0] transpose: error = deltas[i] @ (weights[i].T if i != 1 else weights[i])
         """),
     Program(functions_with_caches, numbered_in_columns, """
         dW = dZ @ A_prev.T / m
@@ -212,11 +212,11 @@ PROGRAMS = [
             b4 wrong_axis_sum: db = np.sum(dZ, axis=0, keepdims=True) / m
             b4 unreduced_broadcast: db = dZ / m
         dA_prev = W.T @ dZ
-            A/A[3]/A[2]/A_prev sign: dA_prev = -W.T @ dZ
+            A[2]/A[3]/linear_caches[3][0] sign: dA_prev = -W.T @ dZ
         dZ = dA * (activation_caches[i - 2] > 0)
             right: dZ = np.where(activation_caches[i - 2] > 0, dA, 0)
-            Z/Z[2] missing_activation_derivative|derivative_all_ones: dZ = dA
-            Z/Z[2] mask_wrong: dZ = dA * (activation_caches[i - 2] < 0)
-            Z/Z[2] off_by_one|mask_wrong|derivative_at_wrong_point: dZ = dA * (activation_caches[i - 3] > 0)
+            Z[2]/activation_caches[2] missing_activation_derivative|derivative_all_ones: dZ = dA
+            Z[2]/activation_caches[2] mask_wrong: dZ = dA * (activation_caches[i - 2] < 0)
+            Z[2]/activation_caches[2] off_by_one|mask_wrong|derivative_at_wrong_point: dZ = dA * (activation_caches[i - 3] > 0)
         """, (linear_forward, linear_backward)),
 ]  # fmt: skip

@@ -202,7 +202,7 @@ PROGRAMS = [
             W1 factor: dW1 = 0.5 * X.T @ dz1
         db1 = np.sum(dz1, axis=0)
             b1 mean_instead_of_sum|extra_batch_mean: db1 = np.mean(dz1, axis=0)
-            b1 wrong_operand: db1 = np.sum(dh1, axis=0)
+            b1 wrong_operand|missing_activation_derivative: db1 = np.sum(dh1, axis=0)
         """),
     Program(sigmoid_squared_error, targets, """
         dy = (y - t) / n
@@ -215,14 +215,14 @@ PROGRAMS = [
             a2 derivative_at_wrong_point: da2 = dy * sigmoid(y) * (1 - sigmoid(y))
             a2 derivative_wrong_function: da2 = dy * (1 - y**2)
         dW2 = h1.T @ da2
-            W2 wrong_operand: dW2 = h1.T @ dy
+            W2 wrong_operand|missing_activation_derivative: dW2 = h1.T @ dy
             W2 transpose: dW2 = da2.T @ h1
         db2 = da2.sum(axis=0)
             b2 mean_instead_of_sum|extra_batch_mean: db2 = da2.mean(axis=0)
             b2 factor: db2 = 3 * da2.sum(axis=0)
         dh1 = da2 @ W2.T
             h1 sign: dh1 = -da2 @ W2.T
-            h1 wrong_operand: dh1 = dy @ W2.T
+            h1 wrong_operand|missing_activation_derivative: dh1 = dy @ W2.T
         da1 = dh1 * h1 * (1 - h1)
             right: da1 = dh1 * sigmoid(a1) * (1 - sigmoid(a1))
             a1 derivative_at_wrong_point: da1 = dh1 * sigmoid(h1) * (1 - sigmoid(h1))
@@ -260,7 +260,7 @@ PROGRAMS = [
             Z1 extra_term: dZ1 = dA1 * (1 - A1**2) ** 2
             Z1 derivative_wrong_function: dZ1 = dA1 * (1 - A1)
         dW1 = X.T.dot(dZ1)
-            W1 wrong_operand: dW1 = X.T.dot(dA1)
+            W1 wrong_operand|missing_activation_derivative: dW1 = X.T.dot(dA1)
             W1 transpose: dW1 = dZ1.T.dot(X)
         db1 = dZ1.sum(axis=0)
             b1 mean_instead_of_sum|extra_batch_mean: db1 = dZ1.mean(axis=0)
@@ -315,7 +315,7 @@ PROGRAMS = [
             b2 factor: db2 = 4.0 * dz2.sum(axis=0)
         da1 = dz2 @ W2.T
             a1 transpose: da1 = dz2 @ W2
-            a1 wrong_operand: da1 = da2 @ W2.T
+            a1 wrong_operand|missing_activation_derivative: da1 = da2 @ W2.T
         dz1 = da1 * (1 - a1 * a1)
             z1 off_by_one|derivative_at_wrong_point: dz1 = da1 * (1 - a2 * a2)
             z1 derivative_wrong_function: dz1 = da1 * (z1 > 0)

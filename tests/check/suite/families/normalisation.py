@@ -151,7 +151,7 @@ PROGRAMS = [
             gamma unreduced_broadcast: dgamma = dout * xhat
         dbeta = dout.sum(axis=0)
             beta mean_instead_of_sum|extra_batch_mean: dbeta = dout.mean(axis=0)
-            beta wrong_operand: dbeta = dh.sum(axis=0)
+            beta wrong_operand|missing_activation_derivative: dbeta = dh.sum(axis=0)
         dxhat = dout * gamma
             xhat wrong_operand|missing_activation_derivative: dxhat = dout
             xhat wrong_operand: dxhat = dout * beta
@@ -160,7 +160,7 @@ PROGRAMS = [
             a batchnorm_statistics_constant: da = dxhat / np.sqrt(var + eps)
             a batchnorm_statistics_constant|missing_path: da = (dxhat - dxhat.mean(axis=0)) / np.sqrt(var + eps)
             a batchnorm_statistics_constant|missing_path: da = (dxhat - xhat * (dxhat * xhat).mean(axis=0)) / np.sqrt(var + eps)
-            a mean_instead_of_sum: da = (N * dxhat - dxhat.sum(0) - xhat * (dxhat * xhat).mean(0)) / (N * np.sqrt(var + eps))
+            a mean_instead_of_sum|extra_batch_mean: da = (N * dxhat - dxhat.sum(0) - xhat * (dxhat * xhat).mean(0)) / (N * np.sqrt(var + eps))
             a wrong_operand: da = (dxhat - dxhat.mean(axis=0) - xhat * (dxhat * xhat).mean(axis=0)) / (var + eps)
             a sign: da = (dxhat - dxhat.mean(axis=0) + xhat * (dxhat * xhat).mean(axis=0)) / np.sqrt(var + eps)
             a wrong_axis_sum: da = (dxhat - dxhat.mean(1, keepdims=True) - xhat * (dxhat * xhat).mean(axis=0)) / np.sqrt(var + eps)
@@ -212,7 +212,7 @@ PROGRAMS = [
         dx = dx - xhat * (dxhat * xhat).mean(axis=1, keepdims=True)
             x missing_path|detached|batchnorm_statistics_constant: pass
             x wrong_axis_sum: dx = dx - xhat * (dxhat * xhat).mean(axis=0, keepdims=True)
-            x mean_instead_of_sum: dx = dx - xhat * (dxhat * xhat).sum(axis=1, keepdims=True)
+            x factor|mean_instead_of_sum: dx = dx - xhat * (dxhat * xhat).sum(axis=1, keepdims=True)
         dx = dx * rstd
             x wrong_operand: dx = dx * var
             x wrong_operand|missing_activation_derivative: pass
@@ -228,7 +228,7 @@ PROGRAMS = [
         du = r * (dn - n * np.mean(dn * n, axis=-1, keepdims=True))
             u missing_path|detached|batchnorm_statistics_constant: du = r * dn
             u wrong_operand: du = r * (dn - u * np.mean(dn * n, axis=-1, keepdims=True))
-            u mean_instead_of_sum: du = r * (dn - n * np.sum(dn * n, axis=-1, keepdims=True))
+            u factor|mean_instead_of_sum: du = r * (dn - n * np.sum(dn * n, axis=-1, keepdims=True))
         dW = X.T @ du
             W wrong_operand: dW = X.T @ dn
         """),
