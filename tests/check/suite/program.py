@@ -57,6 +57,13 @@ ALIKE = {
     "wrong_operand missing_activation_derivative": "a gradient from before its derivative is one without it",
     "mean_instead_of_sum factor": "the length of an axis is a number like any other",
     "transpose wrong_operand": "the elements in another order are another array",
+    "mask_not_applied wrong_operand": "what no mask was applied to is another array",
+    "mask_not_applied factor": "what is left of an inverted dropout mask is its factor 1/keep",
+    "mask_not_applied derivative_wrong_function": "without the mask it is another function's slope",
+    "mask_reused mask_wrong": "the mask of another layer is a wrong one",
+    "mask_wrong extra_term": "a mask multiplied in twice",
+    "mask_wrong wrong_operand": "a mask is an array",
+    "mask_wrong transpose": "a transposed mask is another mask",
     "missing_path extra_term": "a term taken away from a difference is one added",
 }  # fmt: skip
 

@@ -148,7 +148,7 @@ PROGRAMS = [
             masked wrong_axis_sum: dmasked = dmasked - att * dmasked.sum(axis=0, keepdims=True)
             masked sign: dmasked = dmasked + att * dmasked.sum(axis=1, keepdims=True)
         dscores = dmasked * mask
-            scores mask_wrong: dscores = dmasked * mask.T
+            scores mask_wrong|transpose: dscores = dmasked * mask.T
             scores mask_wrong: dscores = dmasked * (1 - mask)
         dq = dscores.dot(k) / d**0.5
             q factor: dq = dscores.dot(k)
