@@ -21,7 +21,7 @@ KINDS = frozenset(
     derivative_at_wrong_point derivative_all_ones derivative_wrong_function missing_path extra_term
     wrong_axis_sum unreduced_broadcast mean_instead_of_sum stale_cache wrong_operand
     missing_regularisation softmax_jacobian_diagonal_only off_by_one mask_not_applied mask_wrong
-    mask_reused batchnorm_statistics_constant detached overwritten_in_place""".split()
+    mask_reused batchnorm_statistics_constant detached overwritten_in_place other_loss""".split()
 )
 
 # Kinds that are two names of the same numbers. A mistake may be written down with several kinds only
@@ -57,6 +57,17 @@ ALIKE = {
     "wrong_operand missing_activation_derivative": "a gradient from before its derivative is one without it",
     "mean_instead_of_sum factor": "the length of an axis is a number like any other",
     "transpose wrong_operand": "the elements in another order are another array",
+    "derivative_wrong_function other_loss": "the slope of another loss is another function's",
+    "mask_not_applied other_loss": "a loss without its mask is another loss",
+    "derivative_wrong_function extra_term": "a factor of the chain too many: the slope of another function",
+    "derivative_wrong_function missing_activation_derivative": "a factor of the chain too few, likewise",
+    "derivative_wrong_function derivative_all_ones": "one factor of the chain is taken as 1",
+    "derivative_wrong_function factor": "one branch of a function with another constant",
+    "derivative_wrong_function missing_path": "one branch of a function without its slope",
+    "mask_wrong missing_path": "one branch of a function without its slope",
+    "factor missing_activation_derivative": "on a branch of constant slope, leaving it out is a factor",
+    "factor derivative_all_ones": "on a branch of constant slope, leaving it out is a factor",
+    "factor extra_term": "a mask of one constant value, twice, is that factor once more",
     "mask_not_applied wrong_operand": "what no mask was applied to is another array",
     "mask_not_applied factor": "what is left of an inverted dropout mask is its factor 1/keep",
     "mask_not_applied derivative_wrong_function": "without the mask it is another function's slope",

@@ -129,10 +129,10 @@ PROGRAMS = [
             y factor: dy = (y - T) / len(X)
         dz[z < 0] *= 0.01
             right: dz[h <= 0] *= 0.01
-            z missing_activation_derivative|derivative_all_ones: pass
-            z derivative_wrong_function|mask_wrong: dz[z < 0] = 0
+            z missing_activation_derivative|derivative_all_ones|factor: pass
+            z derivative_wrong_function|mask_wrong|missing_path: dz[z < 0] = 0
             z mask_wrong: dz[z > 0] *= 0.01
-            z derivative_wrong_function|mask_wrong: dz[z < 0] *= 0.1
+            z derivative_wrong_function|mask_wrong|factor: dz[z < 0] *= 0.1
             z sign: dz[z < 0] *= -0.01; dz[z > 0] *= -1
         db1 = dz.sum(axis=0)
             b1 wrong_operand|missing_activation_derivative: db1 = dh.sum(axis=0)
@@ -143,7 +143,7 @@ PROGRAMS = [
             y missing_batch_mean|factor: dy = 2 * (y - T)
         dz = dh * np.where(z > 0, 1, h + alpha)
             right: dz = dh * np.where(z > 0, 1, alpha * np.exp(z))
-            z derivative_wrong_function: dz = dh * np.where(z > 0, 1, np.exp(z))
+            z derivative_wrong_function|factor: dz = dh * np.where(z > 0, 1, np.exp(z))
             z derivative_wrong_function: dz = dh * np.where(z > 0, 1, h)
             z missing_activation_derivative|derivative_all_ones: dz = dh
             z derivative_at_wrong_point: dz = dh * np.where(h > 0, 1, alpha * np.exp(h))
@@ -155,9 +155,9 @@ PROGRAMS = [
         dz = dh * sigmoid(z)
             right: dz = dh * (1 - np.exp(-h))
             z derivative_at_wrong_point: dz = dh * sigmoid(h)
-            z derivative_wrong_function: dz = dh * sigmoid(z) * (1 - sigmoid(z))
+            z derivative_wrong_function|extra_term: dz = dh * sigmoid(z) * (1 - sigmoid(z))
             z derivative_wrong_function: dz = dh * (z > 0)
-            z derivative_wrong_function: dz = dh / (1 + np.exp(z))
+            z derivative_wrong_function|missing_activation_derivative|derivative_all_ones: dz = dh / (1 + np.exp(z))
             z missing_activation_derivative|derivative_all_ones: dz = dh
             z derivative_wrong_function: dz = dh * np.tanh(z)
         db1 = dz.sum(axis=0)
@@ -168,13 +168,13 @@ PROGRAMS = [
     Program(swish, squashed, """
         dy = np.sign(y - t) / len(t)
             right: dy = np.where(y > t, 1, -1) / len(t)
-            y derivative_wrong_function: dy = (y - t) / len(t)
+            y derivative_wrong_function|other_loss: dy = (y - t) / len(t)
             y missing_batch_mean: dy = np.sign(y - t)
             y sign: dy = np.sign(t - y) / len(t)
             y derivative_all_ones|missing_activation_derivative: dy = np.ones(len(t)) / len(t)
         dz = dh * s + ds * s * (1 - s)
             right: dz = dh * (s + h * (1 - s))
-            z missing_path|detached: dz = dh * s
+            z detached|missing_path: dz = dh * s
             z missing_path: dz = ds * s * (1 - s)
             z missing_activation_derivative|derivative_all_ones: dz = dh * s + ds
             z sign: dz = dh * s - ds * s * (1 - s)
@@ -188,7 +188,7 @@ PROGRAMS = [
             u derivative_at_wrong_point: du = dth * (1 - u**2)
             u derivative_wrong_function: du = dth * th * (1 - th)
         dz = dh * 0.5 * (1 + th) + du * k * (1 + 3 * 0.044715 * z**2)
-            z missing_path|detached: dz = dh * 0.5 * (1 + th)
+            z detached|missing_path: dz = dh * 0.5 * (1 + th)
             z missing_path: dz = du * k * (1 + 3 * 0.044715 * z**2)
             z factor: dz = dh * 0.5 * (1 + th) + du * (1 + 3 * 0.044715 * z**2)
             z missing_path: dz = dh * 0.5 * (1 + th) + du * k
@@ -198,7 +198,7 @@ PROGRAMS = [
         """),
     Program(gated, regression, """
         dy = np.tanh(y - T)
-            y derivative_wrong_function: dy = y - T
+            y derivative_wrong_function|other_loss: dy = y - T
             y sign: dy = np.tanh(T - y)
             y extra_batch_mean: dy = np.tanh(y - T) / len(X)
         dq = dn / (1 + q**2) ** 1.5

@@ -127,9 +127,9 @@ PROGRAMS = [
             conv mask_wrong: dconv = dh * (conv < 0)
             conv derivative_wrong_function: dconv = dh * h
         db = dconv.sum(axis=(0, 1))
-            b wrong_axis_sum: db = dconv.sum(axis=0)
+            b wrong_axis_sum|unreduced_broadcast: db = dconv.sum(axis=0)
             b mean_instead_of_sum: db = dconv.mean(axis=(0, 1))
-            b unreduced_broadcast: db = dconv.sum(axis=1)
+            b unreduced_broadcast|wrong_axis_sum: db = dconv.sum(axis=1)
             b wrong_operand|missing_activation_derivative: db = dh.sum(axis=(0, 1))
         dFr = np.einsum("npf,npk->fk", dconv, cols)
             right: dFr = dconv.reshape(-1, 2).T @ cols.reshape(-1, 9)
@@ -157,7 +157,7 @@ PROGRAMS = [
             K off_by_one|wrong_operand: dK[i, j] = np.sum(dz[:, :2, :2] * X[:, i + 1 : i + 3, j + 1 : j + 3])
         dc = dz.sum()
             c mean_instead_of_sum: dc = dz.mean()
-            c unreduced_broadcast: dc = dz.sum(axis=0)
+            c unreduced_broadcast|wrong_axis_sum: dc = dz.sum(axis=0)
         """, recordable=False),
     Program(two_convolutions_of_a_signal, signals, """
         dz2 = dh2 * (1 - h2**2)
@@ -182,6 +182,6 @@ PROGRAMS = [
         db = np.sum(dz1)
             b wrong_operand: db = np.sum(dz1) + np.sum(dz2)
             b mean_instead_of_sum: db = np.mean(dz1)
-            b unreduced_broadcast: db = np.sum(dz1, axis=0)
+            b unreduced_broadcast|wrong_axis_sum: db = np.sum(dz1, axis=0)
         """, recordable=False),
 ]  # fmt: skip

@@ -130,7 +130,7 @@ PROGRAMS = [
         grad_h1 = grad_d1 * m1
             h1 mask_reused|wrong_operand: grad_h1 = grad_d1 * m2
             h1 mask_not_applied: grad_h1 = grad_d1
-            h1 mask_wrong|extra_term: grad_h1 = grad_d1 * m1 * m1
+            h1 mask_wrong|extra_term|factor: grad_h1 = grad_d1 * m1 * m1
         grad_W2 = d1.T @ grad_z2
             W2 wrong_operand|mask_not_applied: grad_W2 = h1.T @ grad_z2
         grad_z1 = grad_h1 * (z1 > 0)
@@ -172,7 +172,7 @@ PROGRAMS = [
         dz = dh * (z > 0)
             z derivative_all_ones|missing_activation_derivative: dz = dh * (h >= 0)
         db = dz.sum(axis=(0, 1))
-            b unreduced_broadcast: db = dz.sum(axis=0)
+            b unreduced_broadcast|wrong_axis_sum: db = dz.sum(axis=0)
             b wrong_axis_sum: db = dz.sum(axis=(1, 2))
             b unreduced_broadcast: db = dz
         """),
@@ -180,10 +180,10 @@ PROGRAMS = [
         dr = np.where(small, r, np.sign(r)) / len(X)
             right: dr = np.clip(r, -1, 1) / len(X)
             r missing_batch_mean: dr = np.where(small, r, np.sign(r))
-            r mask_not_applied|derivative_wrong_function: dr = r / len(X)
+            r mask_not_applied|derivative_wrong_function|other_loss: dr = r / len(X)
             r derivative_wrong_function: dr = np.sign(r) / len(X)
             r mask_wrong: dr = np.where(small, np.sign(r), r) / len(X)
-            r derivative_wrong_function: dr = np.where(small, r, 1) / len(X)
+            r missing_activation_derivative|derivative_all_ones: dr = np.where(small, r, 1) / len(X)
         db = dy.sum(axis=0)
             b unreduced_broadcast: db = dy
             b wrong_axis_sum: db = dy.sum(axis=1)

@@ -188,7 +188,7 @@ PROGRAMS = [
         dxmu2 = 2 * xmu * dsq
             xmu factor: dxmu2 = xmu * dsq
         dxmu = dxmu1 + dxmu2
-            xmu missing_path|batchnorm_statistics_constant|detached: dxmu = dxmu1
+            xmu detached|missing_path|batchnorm_statistics_constant: dxmu = dxmu1
             xmu sign: dxmu = dxmu1 - dxmu2
         dmu = -1 * np.sum(dxmu, axis=0)
             mu sign: dmu = np.sum(dxmu, axis=0)

@@ -213,7 +213,7 @@ PROGRAMS = [
             by missing_path: dby = dy
         dh = Why.T @ dy + dhnext
             right: dh = np.dot(Why.T, dy) + dhnext
-            hs[3] missing_path|detached: dh = Why.T @ dy
+            hs[3] detached|missing_path: dh = Why.T @ dy
             hs[3] missing_path: dh = Why.T @ dy if t == len(inputs) - 1 else dhnext
             hs[4] sign: dh = -(Why.T @ dy) + dhnext
             hs[3] sign: dh = Why.T @ dy - dhnext
@@ -295,7 +295,7 @@ PROGRAMS = [
         dh = dh * z[t] + drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
             right: dh = dr_in @ Ur.T + dz_in @ Uz.T + drh * r[t] + dh * z[t]
             h[2] missing_path: dh = drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
-            h[2] missing_path|detached: dh = dh * z[t] + drh * r[t]
+            h[2] detached|missing_path: dh = dh * z[t] + drh * r[t]
             h[2] missing_path: dh = dh * z[t] + drh * r[t] + dz_in @ Uz.T
             h[2] wrong_operand|missing_activation_derivative: dh = dh * z[t] + drh + dz_in @ Uz.T + dr_in @ Ur.T
             h[2] sign: dh = dh * z[t] - drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T

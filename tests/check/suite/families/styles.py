@@ -253,7 +253,7 @@ PROGRAMS = [
             a1 derivative_all_ones|missing_activation_derivative: da1 = relu_backward(dh1, np.ones_like(a1))
         grads["W2"] += reg * params["W2"]
             W2 missing_regularisation: pass
-            W2 wrong_operand: grads["W2"] += reg * params["W2"] ** 2
+            W2 wrong_operand|derivative_at_wrong_point: grads["W2"] += reg * params["W2"] ** 2
         grads["W1"] += reg * params["W1"]
             right: grads["W1"] = grads["W1"] + reg * params["W1"]
             W1 missing_regularisation: pass
@@ -281,13 +281,13 @@ PROGRAMS = [
         """, (Dense, Tanh, SquaredError)),
     Program(network_with_state, labelled, """
         dz2 = dz2 / N
-            z2 missing_batch_mean: pass
+            z2/self.z2/net.z2 missing_batch_mean: pass
         self.grads["W2"] = self.h1.T @ dz2
             W2 wrong_operand: self.grads["W2"] = self.z1.T @ dz2
         dz1 = dh1 * self.h1 * (1 - self.h1)
-            z1 derivative_at_wrong_point: dz1 = dh1 * self.z1 * (1 - self.z1)
-            z1 missing_activation_derivative|derivative_all_ones: dz1 = dh1
-            z1 derivative_wrong_function: dz1 = dh1 * (1 - self.h1**2)
+            z1/self.z1/net.z1 derivative_at_wrong_point: dz1 = dh1 * self.z1 * (1 - self.z1)
+            z1/self.z1/net.z1 missing_activation_derivative|derivative_all_ones: dz1 = dh1
+            z1/self.z1/net.z1 derivative_wrong_function: dz1 = dh1 * (1 - self.h1**2)
         self.grads["b1"] = dz1.sum(axis=0)
             b1 wrong_operand|missing_activation_derivative: self.grads["b1"] = dh1.sum(axis=0)
             b1 sign: self.grads["b1"] = -dz1.sum(axis=0)
@@ -307,7 +307,7 @@ PROGRAMS = [
             h/h[0]/h[1]/b1/W1 mask_wrong: dh[h > 0] = 0
         db1 = dh.sum(axis=0)
             b1 wrong_axis_sum: db1 = dh.sum(axis=1)
-        """),
+        """, recordable=False),
     Program(from_a_cache, remembered, """
         dW2 = new["h1"].T @ dy
             W2 stale_cache: dW2 = cache["h1"].T @ dy
