@@ -17,7 +17,9 @@ from .families import PROGRAMS
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.check.suite", description=__doc__)
     families = sorted({one.family for one in PROGRAMS})
-    parser.add_argument("--only", nargs="+", metavar="family", choices=families, help=", ".join(families))
+    parser.add_argument(
+        "--only", nargs="+", metavar="family", choices=families, help=", ".join(families)
+    )
     parser.add_argument("--misses", action="store_true", help="list them")
     options = parser.parse_args()
     programs = [one for one in PROGRAMS if one.family in (options.only or families)]

@@ -16,13 +16,15 @@ import numpy as np
 
 Problem = tuple[Any, ...]  # the parameters, then whatever else the function takes
 
-KINDS = frozenset(
-    """missing_batch_mean extra_batch_mean factor sign transpose missing_activation_derivative
-    derivative_at_wrong_point derivative_all_ones derivative_wrong_function missing_path extra_term
-    wrong_axis_sum unreduced_broadcast mean_instead_of_sum stale_cache wrong_operand
-    missing_regularisation softmax_jacobian_diagonal_only off_by_one mask_not_applied mask_wrong
-    mask_reused batchnorm_statistics_constant detached overwritten_in_place other_loss""".split()
-)
+KINDS = {
+    "missing_batch_mean", "extra_batch_mean", "factor", "sign", "transpose",
+    "missing_activation_derivative", "derivative_at_wrong_point", "derivative_all_ones",
+    "derivative_wrong_function", "missing_path", "extra_term", "wrong_axis_sum",
+    "unreduced_broadcast", "mean_instead_of_sum", "stale_cache", "wrong_operand",
+    "missing_regularisation", "softmax_jacobian_diagonal_only", "off_by_one", "mask_not_applied",
+    "mask_wrong", "mask_reused", "batchnorm_statistics_constant", "detached",
+    "overwritten_in_place", "other_loss",
+}  # fmt: skip
 
 # Kinds that are two names of the same numbers. A mistake may be written down with several kinds only
 # if each pair of them stands here.

@@ -18,6 +18,10 @@ SAMPLES = 7
 GOALS = {"detected": 1.0, "located": 0.97, "first": 0.90, "within three": 0.97}
 
 
+FINE = ("right", "kink", "noise")
+WIDTHS = (10, 9, 7, 10)  # of the table's columns
+
+
 class Case(NamedTuple):
     """One function to check; ``mistake`` is None if it is right."""
 
@@ -136,9 +140,6 @@ def acquittal(case: Case) -> Acquittal:
     return Acquittal(case, not report.ok, ", ".join(bad) or "nothing was compared")
 
 
-FINE = ("right", "kink", "noise")
-
-
 def shares(outcomes: list[Outcome]) -> dict[str, float]:
     """The share of the cases that were detected, located, and named first and within three."""
     columns = zip(*(one.marks for one in outcomes))
@@ -155,12 +156,12 @@ def table(outcomes: list[Outcome]) -> str:
     for kind in sorted(rows):
         lines.append(_row(kind, rows[kind]))
     lines.append(_row("all", outcomes))
-    percent = shares(outcomes)
-    lines.append("".join([f"{'':38}", *(f"{share:>{w}.1%}" for w, share in zip((10, 9, 7, 10), percent.values()))]))
+    percent = zip(WIDTHS, shares(outcomes).values())
+    lines.append(" " * 38 + "".join(f"{share:{width}.1%}" for width, share in percent))
     return "\n".join(lines)
 
 
 def _row(name: str, outcomes: list[Outcome]) -> str:
     counts = [sum(column) for column in zip(*(one.marks for one in outcomes))]
-    numbers = "".join(f"{n:>{width}}" for n, width in zip(counts, (10, 9, 7, 10)))
+    numbers = "".join(f"{n:>{width}}" for n, width in zip(counts, WIDTHS))
     return f"{name:32}{len(outcomes):>6}{numbers}"

@@ -28,7 +28,7 @@ def single_head(params, X, T):
     V = X @ Wv
     S = Q @ K.T / np.sqrt(d)
     A = softmax(S)
-    O = A @ V  # noqa: E741
+    O = A @ V
     Y = O @ Wo
     loss = np.sum((Y - T) ** 2) / (2 * n)
 

@@ -42,7 +42,7 @@ def by_number(params, X, y):
     N = len(X)
     h = {0: X}
     z = {}
-    for l in range(1, L + 1):  # noqa: E741
+    for l in range(1, L + 1):
         z[l] = h[l - 1] @ params[f"W{l}"] + params[f"b{l}"]
         h[l] = np.maximum(z[l], 0) if l < L else z[l]
     scores = h[L]
@@ -54,7 +54,7 @@ def by_number(params, X, y):
     dz = p.copy()
     dz[np.arange(N), y] -= 1
     dz = dz / N
-    for l in range(L, 0, -1):  # noqa: E741
+    for l in range(L, 0, -1):
         grads[f"W{l}"] = h[l - 1].T @ dz
         grads[f"b{l}"] = dz.sum(axis=0)
         if l > 1:

@@ -12,7 +12,11 @@ def classes(rng, N):
 
 def remembered(rng, N):
     params = arrays(rng, W1=(4, 5), b1=5, W2=(5, 2), b2=2)
-    old = {"z1": rng.normal(size=(N, 5)), "h1": rng.normal(size=(N, 5)), "X": rng.normal(size=(N, 4))}
+    old = {
+        "z1": rng.normal(size=(N, 5)),
+        "h1": rng.normal(size=(N, 5)),
+        "X": rng.normal(size=(N, 4)),
+    }
     return params, rng.normal(size=(N, 4)), rng.normal(size=(N, 2)), old
 
 

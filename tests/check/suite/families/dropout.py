@@ -1,4 +1,4 @@
-"""Dropout, padded sequences, clipping: what a mask takes away stays away in the backward pass."""
+"""Dropout, padded sequences, clipped losses: what a mask takes away stays away in the backward pass."""
 
 import numpy as np
 
