@@ -158,7 +158,7 @@ PROGRAMS = [
         dc = dz.sum()
             c mean_instead_of_sum: dc = dz.mean()
             c unreduced_broadcast|wrong_axis_sum: dc = dz.sum(axis=0)
-        """, recordable=False),
+        """),
     Program(two_convolutions_of_a_signal, signals, """
         dz2 = dh2 * (1 - h2**2)
             z2 derivative_wrong_function: dz2 = dh2 * h2 * (1 - h2)
