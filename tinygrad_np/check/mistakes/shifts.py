@@ -1,0 +1,95 @@
+"""Indices that are off by one, and arrays that are shifted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...core import Node
+from ..case import Case, raw
+from ..rules import Array, Edit, Mistake
+
+
+def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
+    for group in case.edges(target):
+        yield from _indices(case, group)
+    yield from _shifted(case, target)
+
+
+def _indices(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
+    """Elements are added back one place from where they were read."""
+    consumer, node = group[0]
+    if "index" not in (consumer.params or {}):
+        return
+    for step in (1, -1):
+        for axis in range(node.value.ndim):
+            if node.value.shape[axis] < 2:
+                continue
+
+            def change(
+                g: Array, d: Array | None, step: int = step, axis: int = axis
+            ) -> Array:
+                assert d is not None
+                return np.roll(d, step, axis)
+
+            text = f"the indices at which d{case.name(node)} gets {case.name(consumer)} are off by one"
+            yield Mistake("off_by_one", text, tuple(Edit(a, b, change) for a, b in group))
+    once = tuple(Edit(a, b, _assigned(a, b)) for a, b in group)
+    index = (consumer.params or {})["index"]
+    if any(isinstance(one, np.ndarray) and one.dtype != bool for one in _parts(index)):
+        text = (
+            f"what belongs to one element of d{case.name(node)} is assigned, not added up: an index that "
+            "occurs twice counts once (np.add.at adds up)"
+        )
+        yield Mistake("overwritten_in_place", text, once)
+
+
+def _parts(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _assigned(consumer: Node, node: Node) -> Any:
+    index = (consumer.params or {})["index"]
+
+    def change(g: Array, d: Array | None) -> Array:
+        assert d is not None
+        made = np.zeros_like(d)
+        made[index] = g
+        return made
+
+    return change
+
+
+def _shifted(case: Case, target: Node) -> Iterator[Mistake]:
+    """The array itself, one place further along an axis; what falls out comes in again, or zeros do."""
+    name = f"d{case.name(target)}"
+    for axis, n in enumerate(target.value.shape):
+        if n < 2:
+            continue
+        for step in (1, -1):
+
+            def rolled(g: Array, _: Array | None, step: int = step, axis: int = axis) -> Array:
+                return np.roll(g, step, axis)
+
+            def pushed(g: Array, _: Array | None, step: int = step, axis: int = axis) -> Array:
+                made = np.roll(g, step, axis)
+                end = [slice(None)] * made.ndim
+                end[axis] = slice(0, 1) if step > 0 else slice(-1, None)
+                made[tuple(end)] = 0
+                return made
+
+            def clipped(g: Array, _: Array | None, step: int = step, axis: int = axis) -> Array:
+                made = g.copy()
+                end = [slice(None)] * made.ndim
+                end[axis] = slice(0, 1) if step > 0 else slice(-1, None)
+                made[tuple(end)] = 0
+                return made
+
+            text = f"{name} is shifted by one along axis {axis}"
+            yield Mistake("off_by_one", text, (Edit(target, None, rolled),))
+            yield Mistake("off_by_one", text, (Edit(target, None, pushed),))
+            end = "first" if step > 0 else "last"
+            text = f"the {end} entry of {name} along axis {axis} is left out"
+            yield Mistake("off_by_one", text, (Edit(target, None, clipped),))

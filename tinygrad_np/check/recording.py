@@ -1,0 +1,449 @@
+"""What was recorded of a function: its quantities, and the gradients that it computed for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backward import reach
+from ..core import Node, plain
+from .matching import BEFORE, is_gradients_name, quantities_of, short
+from .rules import Array, norm, run
+from .watching import Binding
+
+
+@dataclass(frozen=True)
+class Given:
+    """One array: the node whose gradient it should be, the variable, and its source line.
+
+    ``guessed`` says that the user did not call it the gradient of that quantity in so many words,
+    and ``rewritten`` what the same variable held after it was written into.
+    """
+
+    node: Node
+    array: Array
+    variable: str
+    place: str = ""
+    guessed: bool = False
+    rewritten: tuple[Array, ...] = ()
+    recorded: Node | None = None
+
+
+@dataclass
+class Quantities:
+    """The named values that a loss was computed from.
+
+    Attributes
+    ----------
+    names : dict
+        What each node is called in the report.
+    nodes : dict
+        For each name a user may call a quantity, the nodes; several in a loop, in the order of time.
+    series : dict
+        The nodes of loops, by the name without its number.
+    """
+
+    loss: Node
+    params: Mapping[Node, str]
+    names: dict[Node, str] = field(default_factory=dict)
+    nodes: dict[str, list[Node]] = field(default_factory=dict)
+    series: dict[str, list[Node]] = field(default_factory=dict)
+    rewritten: dict[Node, list[Node]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        steps = reach([self.loss])
+        self.inside = {*steps, *(one for node in steps for one in node.inputs)}
+        self.true = run(self.loss, {}).arrived
+
+    def collect(self, bindings: Sequence[Binding]) -> None:
+        """Take the names from what the variables held."""
+        constants = {id(one.value): one for one in self.inside if not one.needs}
+        elements: dict[Node, str] = {}
+        handles: dict[tuple[str, int, int], list[Node]] = {}
+        for one in sorted(bindings, key=lambda one: (one.depth, "[" in one.name or "." in one.name)):
+            node = one.value if isinstance(one.value, Node) else constants.get(one.handle)
+            if node is None or node not in self.inside:
+                continue
+            name = short(one.name)
+            if not node.needs or node not in self.true:
+                self.names.setdefault(node, name)
+                continue
+            if node in self.names and quantities_of(name, self.nodes):
+                continue  # dscores = probs: soon to be written on
+            self.names.setdefault(node, name)
+            known = self.nodes.setdefault(name, [])
+            if node not in known:
+                known.append(node)
+                handles.setdefault((name, one.frame, one.handle), []).append(node)
+            if "[" in name:
+                elements.setdefault(node, name)
+        self._forget_rewritten(handles)
+        self._tell_apart(elements)
+        for node, label in self.params.items():
+            if node in self.true:
+                if "[" not in label or node not in self.names:
+                    self.names[node] = short(label)
+                self.nodes[label] = [node]
+                self.nodes.setdefault(short(label), [node])
+        self.names[self.loss] = self.names.get(self.loss, "loss")
+
+    def _forget_rewritten(self, handles: Mapping[tuple[str, int, int], list[Node]]) -> None:
+        """Of an array that was filled or changed in place, the first and the last content count."""
+        for (name, _, _), versions in handles.items():
+            versions = sorted(versions, key=lambda node: node.order)
+            for i, node in enumerate(versions):
+                self.rewritten.setdefault(node, []).extend(versions[i + 1 :])
+            for node in versions[1:-1]:
+                self.nodes[name].remove(node)
+                if self.names.get(node) == name:
+                    del self.names[node]
+            if len(versions) > 1 and self.names.get(versions[0]) == name:
+                filled = versions[0].value.shape == versions[-1].value.shape
+                if filled and _is_write(versions[1]):
+                    del self.names[versions[0]]
+                    self.nodes[name].remove(versions[0])
+
+    def _tell_apart(self, elements: Mapping[Node, str]) -> None:
+        """The values that one variable had in a loop are numbered."""
+        for name, nodes in list(self.nodes.items()):
+            nodes.sort(key=lambda one: one.order)
+            if len(nodes) < 2:
+                continue
+            self.series[name] = nodes
+            for k, node in enumerate(nodes):
+                if self.names.get(node) == name:
+                    others = [
+                        other for other, ones in self.nodes.items() if other != name and ones == [node]
+                    ]
+                    self.names[node] = next(iter(others), elements.get(node, f"{name}[{k}]"))
+
+    def is_kept(self, one: Binding) -> bool:
+        """Whether a variable holds a quantity and no gradient: a parameter, ``cache["z1"]``."""
+        if not isinstance(one.value, Node):
+            return False
+        return one.value in self.params or one.value in self.nodes.get(short(one.name), ())
+
+
+def _is_write(node: Node) -> bool:
+    return node.primitive is not None and node.primitive.name in ("write", "reshape")
+
+
+class Matcher:
+    """Finds out of what quantity each variable is the gradient."""
+
+    def __init__(self, quantities: Quantities, match: Mapping[str, str]) -> None:
+        self.quantities, self.match = quantities, match
+        self.given: dict[Node, Given] = {}
+        self.strange: list[str] = []
+
+    def variables(self, bindings: Sequence[Binding]) -> None:
+        """The gradients that variables held."""
+        q = self.quantities
+        doubtful: list[Binding] = []
+        for variable, versions in self._versions(bindings).items():
+            if variable in self.match:
+                names = [self.match[variable]] if self.match[variable] in q.nodes else []
+            else:
+                names = quantities_of(variable, q.nodes)
+            pairs = self._best(names, versions)
+            explicit = variable in self.match
+            for node, version, later in pairs:
+                if node is q.loss:
+                    continue
+                fits = self._fits(node, _array(version.value))
+                if not fits and not explicit and isinstance(version.value, Node):
+                    doubtful.append(version)
+                self._take(node, version, later, guessed=not explicit)
+            if not pairs:
+                doubtful += [one for one in versions if isinstance(one.value, Node)]
+                if is_gradients_name(variable) and "[" not in variable:
+                    self.strange.append(variable)
+        self._by_structure(doubtful, bindings)
+
+    def _take(self, node: Node, one: Binding, later: Sequence[Binding], guessed: bool) -> None:
+        recorded = one.value if isinstance(one.value, Node) else None
+        rewritten = tuple(_array(other.value) for other in later)
+        self.given.setdefault(
+            node,
+            Given(node, _array(one.value), one.name, one.place, guessed, rewritten, recorded),
+        )
+
+    def _versions(self, bindings: Sequence[Binding]) -> dict[str, list[Binding]]:
+        """What each variable held that is no quantity of the loss, in the order of time.
+
+        A gradient may be a value that the loss was computed from, if nothing else became of it.
+        """
+        q = self.quantities
+        found: dict[str, list[Binding]] = {}
+        for one in bindings:
+            if short(one.name) not in q.nodes and not q.is_kept(one):
+                found.setdefault(one.name, []).append(one)
+        for name, versions in found.items():
+            fresh = [
+                one for one in versions
+                if not (isinstance(one.value, Node) and one.value in q.inside)
+                and _array(one.value).dtype.kind == "f"
+            ]  # fmt: skip
+            found[name] = fresh or versions
+        return found
+
+    def _best(
+        self, names: Sequence[str], versions: list[Binding]
+    ) -> list[tuple[Node, Binding, list[Binding]]]:
+        """The pairs under the first name where one fits, else under the first name."""
+        tried = [self._paired(self.quantities.nodes[name], versions) for name in names]
+        for pairs in tried:
+            if any(self._fits(node, _array(one.value)) for node, one, _ in pairs):
+                return pairs
+        return next(iter(tried), [])
+
+    def _paired(
+        self, nodes: list[Node], versions: list[Binding]
+    ) -> list[tuple[Node, Binding, list[Binding]]]:
+        """Which version of a variable is the gradient of which node.
+
+        Of one node: the right one if any is, else the last. In a loop each node has one.
+        """
+        if len(nodes) > 1:
+            return self._looped(nodes, versions)
+        (node,) = nodes
+        right = [one for one in versions if self._is_right(node, _array(one.value))]
+        chosen = (right or [one for one in versions if not _masked(one.value)] or versions)[-1]
+        position = versions.index(chosen)
+        later = [one for one in versions[position + 1 :] if one.handle == chosen.handle]
+        found = [(node, chosen, later)]
+        last = versions[-1]
+        if chosen is not last:  # written on in place: now it is the gradient of what came before
+            inputs = [one for one in node.inputs if one in self.quantities.true]
+            named = [one for one in inputs if one in self.quantities.names] or inputs
+            if len(named) == 1 and named[0].value.shape == _array(last.value).shape:
+                found.append((named[0], last, []))
+        return found
+
+    def _looped(
+        self, nodes: list[Node], versions: list[Binding]
+    ) -> list[tuple[Node, Binding, list[Binding]]]:
+        """A loop gives a variable one value a time, backwards as a rule, in place step by step.
+
+        All values that one line gave it, in one order or the other: the more are right the better.
+        """
+        lines = dict.fromkeys((one.frame, one.line) for one in versions)
+        groups = [[one for one in versions if one.line == line[1]] for line in lines]
+        groups = [one for one in [*groups, versions] if len(one) == len(nodes)]
+        tried = [
+            list(zip(ordered, group, [[]] * len(group)))
+            for group in groups for ordered in (nodes[::-1], nodes)
+        ]  # fmt: skip
+        if tried:
+            ticks = [one.tick for one in versions]
+            started = any(ticks and min(ticks) < one.tick for one in self._bound(nodes[-1:]))
+
+            def worth(pairs: list[tuple[Node, Binding, list[Binding]]]) -> tuple[int, int, bool]:
+                fits = sum(self._fits(node, _array(one.value)) for node, one, _ in pairs)
+                shaped = sum(node.value.shape == _array(one.value).shape for node, one, _ in pairs)
+                forwards = pairs[0][0] is nodes[0]
+                return fits, shaped, forwards == started
+
+            # Of lines that are equally good the last: it is what the variable became.
+            return max(reversed(tried), key=worth)
+        single = [one for one in versions[-1:] if len(versions) == 1]
+        if single:
+            return [(nodes[-1], single[0], [])]
+        found = []
+        left = list(nodes)
+        for one in versions:
+            node = next((n for n in left if self._is_right(n, _array(one.value))), None)
+            if node is not None:
+                left.remove(node)
+                found.append((node, one, list[Binding]()))
+        return found
+
+    def _bound(self, nodes: Sequence[Node]) -> Iterator[Binding]:
+        return (one for one in self._bindings if isinstance(one.value, Node) and one.value in nodes)
+
+    _bindings: Sequence[Binding] = ()
+
+    def _is_right(self, node: Node, array: Array) -> bool:
+        right = self.quantities.true.get(node)
+        return (
+            right is not None
+            and array.shape == right.shape
+            and norm(array - right) <= 1e-6 * norm(right)
+        )
+
+    def _fits(self, node: Node, array: Array) -> bool:
+        """Whether it is the right gradient, or a multiple of it."""
+        right = self.quantities.true.get(node)
+        if right is None or array.shape != right.shape:
+            return False
+        square = float(np.vdot(right, right))
+        if right.size < 2 or not square:
+            return self._is_right(node, array)
+        c = float(np.vdot(right, array)) / square
+        return c != 0 and norm(array - c * right) <= 1e-5 * abs(c) * norm(right)
+
+    # -- by what becomes of a variable -----------------------------------------------------------------
+
+    def _by_structure(self, doubtful: Sequence[Binding], bindings: Sequence[Binding]) -> None:
+        """Gradients whose names say nothing: ``delta`` is that of what ``W`` was used in, if
+        ``dW = x.T @ delta``."""
+        q = self.quantities
+        bound = {
+            one.value: one for one in reversed(bindings)
+            if isinstance(one.value, Node) and one.value not in q.inside
+        }  # fmt: skip
+        uses = {node: self._nearest(node, bound) for node in bound}
+        users: dict[Node, list[Node]] = {}
+        for node, used in uses.items():
+            for one in used:
+                users.setdefault(one, []).append(node)
+        owner = {given.recorded: node for node, given in self.given.items() if given.recorded}
+        unsure = {one.value for one in doubtful}
+        for one in sorted(doubtful, key=lambda one: one.tick, reverse=True):
+            below = [owner[user] for user in users.get(one.value, ()) if user in owner]
+            if not below or one.value not in bound:
+                continue
+            above = [owner[used] for used in uses[one.value] if used in owner and used not in unsure]
+            node = self._between(below, above, _array(one.value).shape)
+            if node is None or (one.value in owner and not self._fits(node, _array(one.value))):
+                continue
+            previous = owner.pop(one.value, None)
+            if previous is not None and previous is not node:
+                del self.given[previous]
+            if node in self.given and node is not previous:
+                continue
+            if node not in q.names:
+                q.names[node] = self._new_name(one.name)
+            self._take(node, one, [], guessed=True)
+            owner[one.value] = node
+            if one.name in self.strange:
+                self.strange.remove(one.name)
+
+    def expression(self, given: Given) -> list[Node]:
+        """The operations of the user's own expression for a gradient, up to other gradients."""
+        ends = {one.recorded for one in self.given.values() if one is not given}
+        found: list[Node] = []
+        todo = [given.recorded] if given.recorded is not None else []
+        while todo:
+            node = todo.pop()
+            if node.primitive is None or node in self.quantities.inside or node in found:
+                continue
+            found.append(node)
+            todo += [one for one in node.inputs if one not in ends]
+        return found
+
+    def _nearest(self, node: Node, bound: Mapping[Node, Binding]) -> list[Node]:
+        """The variables that a recorded value was computed from."""
+        found, todo, seen = [], list(node.inputs), set(node.inputs)
+        while todo:
+            one = todo.pop()
+            if one in bound:
+                found.append(one)
+                continue
+            if one in self.quantities.inside:
+                continue
+            fresh = [other for other in one.inputs if other not in seen]
+            seen.update(fresh)
+            todo += fresh
+        return found
+
+    def _between(
+        self, below: Sequence[Node], above: Sequence[Node], shape: tuple[int, ...]
+    ) -> Node | None:
+        """The oldest value of a shape that depends on all ``below`` and that ``above`` depends on."""
+        q = self.quantities
+        ends = above or [q.loss]
+        found = [
+            node for node in q.true
+            if node.primitive is not None and node.value.shape == shape
+            and all(node is not one and _depends(node, one) for one in below)
+            and any(node is not one and _depends(one, node) for one in ends)
+        ]  # fmt: skip
+        return min(found, key=lambda node: node.order, default=None)
+
+    def _new_name(self, variable: str) -> str:
+        bare = short(variable)
+        taken = set(self.quantities.names.values())
+        forms = [bare[1:].lstrip("_") if bare[0] == "d" and bare[:2] != "de" else ""]
+        forms += [form.format(bare[len("delta") :].lstrip("_")) for form in BEFORE if bare[:5] == "delta"]
+        forms += [f"of {bare}"]
+        return next((form for form in forms if form and form not in taken), f"of {bare} (2)")
+
+    # -- what was returned -----------------------------------------------------------------------------
+
+    def returned(
+        self, gradients: Sequence[tuple[str, Any]], listed: bool, bindings: Sequence[Binding]
+    ) -> tuple[list[str], bool]:
+        """Take the returned gradients; those that match nothing, and whether a list was out of order."""
+        places = {one.handle: one for one in bindings}
+        by_value = {one.value: one for one in bindings if isinstance(one.value, Node)}
+        variables = [
+            by_value.get(getattr(value, "node", None)) or places.get(id(value)) for _, value in gradients
+        ]
+        owners, reordered = self._owners(gradients, listed, variables)
+        unmatched = []
+        for (key, value), owner, variable in zip(gradients, owners, variables):
+            if owner is None:
+                unmatched.append(key)
+                continue
+            before = self.given.get(owner)
+            name = key if is_gradients_name(key) else f"grads[{key!r}]"
+            if listed:
+                name = f"d{self.quantities.names[owner]}"
+            place = before.place if before is not None else ""
+            if before is not None:
+                name = before.variable
+            elif variable is not None:
+                name, place = variable.name, variable.place
+            node = getattr(value, "node", None)
+            self.given[owner] = Given(owner, _array(value), name, place, False, (), node)
+        return unmatched, reordered
+
+    def _owners(
+        self, gradients: Sequence[tuple[str, Any]], listed: bool, variables: Sequence[Binding | None]
+    ) -> tuple[list[Node | None], bool]:
+        """For each returned gradient its parameter: by name, and a list by position."""
+        q = self.quantities
+        params = [node if node in q.true else None for node in q.params]
+        if not listed:
+            return [self._named(key) for key, _ in gradients], False
+        placed = [params[i] if i < len(params) else None for i in range(len(gradients))]
+        named = [self._named(one.name) if one is not None else None for one in variables]
+        known = [node for node in named if node is not None and node in q.params]
+        if len(known) == len(gradients) == len(set(known)) and named != placed:
+            fits = [
+                sum(n is not None and self._fits(n, _array(g)) for n, (_, g) in zip(nodes, gradients))
+                for nodes in (placed, named)
+            ]
+            if fits[1] > fits[0] or len(gradients) != len(params):
+                return named, True
+        return placed, False
+
+    def _named(self, key: str) -> Node | None:
+        q = self.quantities
+        if key in self.match:
+            names = [self.match[key]]
+        else:
+            names = [key] if key in q.nodes else quantities_of(key, q.nodes)
+        nodes = [node for name in names for node in q.nodes.get(name, ())]
+        return next((node for node in nodes if node in q.params), nodes[0] if len(nodes) == 1 else None)
+
+
+def _depends(node: Node, on: Node) -> bool:
+    """Whether a value was computed from another one, or is it."""
+    return node is on or (node.order > on.order and on in {one for step in reach([node], [on]) for one in step.inputs})
+
+
+def _masked(value: Any) -> bool:
+    """Whether it is what ``dh[h <= 0] = 0`` made: the gradient of what came before ``h``."""
+    index = (value.params or {}).get("index") if isinstance(value, Node) else None
+    return (
+        isinstance(index, np.ndarray) and index.dtype == bool and not np.any(value.inputs[1].value)
+    )
+
+
+def _array(value: Any) -> Array:
+    return np.asarray(value.value if isinstance(value, Node) else plain(value))
