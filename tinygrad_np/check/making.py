@@ -1,17 +1,17 @@
-"""NumPy functions that make arrays, as the user's code sees them while it is recorded.
+"""NumPy, as the user's code sees it while it is recorded: the arrays that it makes are tensors.
 
 ``out = np.zeros((N, K))`` followed by ``out[i] = x[i] @ W`` is forward code like any other, but a
-plain array can hold no record. So while a function is watched, the arrays that *its* code makes are
-tensors, and a list of tensors that it hands to NumPy is stacked. Nobody else's calls are changed.
+plain array can hold no record. So in the modules of functions that are watched the name ``np`` stands
+for NumPy with some functions that make tensors, and that stack the tensors in a list. NumPy
+itself is not changed: nobody else sees a difference.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,63 +19,81 @@ import numpy as np
 from ..core import Tensor
 from ..ops.shape import stack
 
-MAKERS = ("zeros", "ones", "empty", "full")
-CONVERTERS = ("array", "asarray")
-OF_LISTS = ("sum", "mean", "max", "min", "prod")
+Function = Callable[..., Any]
 
 
-@contextmanager
-def tensors_made(is_users: Callable[[str], bool]) -> Iterator[None]:
-    """Let the code of files that ``is_users`` make tensors where it makes floating-point arrays."""
-    me = threading.get_ident()
-    before = {name: getattr(np, name) for name in (*MAKERS, *CONVERTERS, *OF_LISTS)}
+class TensorNumpy(ModuleType):
+    """NumPy, but for the functions that make arrays."""
 
-    def theirs() -> bool:
-        return threading.get_ident() == me and is_users(sys._getframe(2).f_code.co_filename)
+    def __init__(self) -> None:
+        super().__init__("numpy", np.__doc__)
+        self.own = threading.get_ident()
+        made = dict.fromkeys(("zeros", "ones", "empty", "full"), self._maker)
+        made |= dict.fromkeys(("array", "asarray"), self._converter)
+        made |= dict.fromkeys(("sum", "mean", "max", "min", "prod"), self._of_list)
+        for name, wrap in made.items():
+            setattr(self, name, wrap(getattr(np, name)))
+        self.instead = {id(np): self} | {id(getattr(np, name)): getattr(self, name) for name in made}
 
-    def maker(make: Callable[..., Any]) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    def _maker(self, make: Function) -> Function:
         @functools.wraps(make)
         def made(*args: Any, **kwargs: Any) -> Any:
             array = make(*args, **kwargs)
-            return Tensor(array) if theirs() and _is_float(array) else array
+            return Tensor(array) if self._is_ours(array) else array
 
         return made
 
-    def converter(convert: Callable[..., Any]) -> Callable[..., Any]:
+    def _converter(self, convert: Function) -> Function:
         @functools.wraps(convert)
         def made(*args: Any, **kwargs: Any) -> Any:
-            if not theirs():
-                return convert(*args, **kwargs)
             if args and _holds_tensor(args[0]):
                 joined = _joined(args[0])
-                return joined if convert is before["asarray"] else joined + 0
+                return joined if convert is np.asarray else joined + 0
             array = convert(*args, **kwargs)
-            return Tensor(array) if _is_float(array) else array
+            return Tensor(array) if self._is_ours(array) else array
 
         return made
 
-    def of_list(function: Callable[..., Any]) -> Callable[..., Any]:
+    def _of_list(self, function: Function) -> Function:
         @functools.wraps(function)
         def made(*args: Any, **kwargs: Any) -> Any:
-            if args and isinstance(args[0], list | tuple) and _holds_tensor(args[0]) and theirs():
+            if args and isinstance(args[0], list | tuple) and _holds_tensor(args[0]):
                 args = (_joined(args[0]), *args[1:])
             return function(*args, **kwargs)
 
         return made
 
-    wrap = dict.fromkeys(MAKERS, maker) | dict.fromkeys(CONVERTERS, converter)
-    wrap |= dict.fromkeys(OF_LISTS, of_list)
-    for name, original in before.items():
-        setattr(np, name, wrap[name](original))
-    try:
-        yield
-    finally:
-        for name, original in before.items():
-            setattr(np, name, original)
+    def _is_ours(self, array: Any) -> bool:
+        """Whether a tensor is wanted: in this thread, for floating-point numbers."""
+        is_float = isinstance(array, np.ndarray) and array.dtype.kind == "f"
+        return is_float and threading.get_ident() == self.own
 
 
-def _is_float(array: Any) -> bool:
-    return isinstance(array, np.ndarray) and array.dtype.kind == "f"
+class Replaced:
+    """Modules in which names of NumPy stand for `TensorNumpy`, until they are restored."""
+
+    def __init__(self) -> None:
+        self.numpy = TensorNumpy()
+        self.before: list[tuple[dict[str, Any], str, Any]] = []
+        self.seen: set[int] = set()
+
+    def replace_in(self, module: dict[str, Any]) -> None:
+        """Let the names of a module's globals stand for the other functions."""
+        if id(module) in self.seen:
+            return
+        self.seen.add(id(module))
+        for name, value in list(module.items()):
+            other = self.numpy.instead.get(id(value))
+            if other is not None:
+                self.before.append((module, name, value))
+                module[name] = other
+
+    def restore(self) -> None:
+        for module, name, value in self.before:
+            module[name] = value
 
 
 def _holds_tensor(value: Any) -> bool:

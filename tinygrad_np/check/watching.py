@@ -8,7 +8,6 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Node, Tensor, mode
-from .making import tensors_made
+from .making import Replaced
 
 _PACKAGE = Path(__file__).parents[1]
 # Code that is not the user's: ours, NumPy's, and what is compiled from text by these.
@@ -96,8 +95,8 @@ class Watched:
         self._lines: dict[FrameType, int] = {}
         self._base = _depth(sys._getframe())
         before = sys.gettrace()
-        makes = tensors_made(is_users) if making else nullcontext()
-        with mode(recording=True, watchers=(self._on_node,)), makes:
+        self._replaced = Replaced() if making else None
+        with mode(recording=True, watchers=(self._on_node,)):
             sys.settrace(self._on_call)
             try:
                 self.result = call()
@@ -105,6 +104,8 @@ class Watched:
                 self.error = error
             finally:
                 sys.settrace(before)
+                if self._replaced is not None:
+                    self._replaced.restore()
         self._lines.clear()
         self._last.clear()
 
@@ -119,6 +120,8 @@ class Watched:
             self._note_number(frame)
         if not is_users(frame.f_code.co_filename):
             return None
+        if self._replaced is not None:
+            self._replaced.replace_in(frame.f_globals)
         self._lines[frame] = frame.f_lineno
         return self._on_line
 
