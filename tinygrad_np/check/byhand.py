@@ -245,8 +245,8 @@ class _Check:
     ) -> BackpropReport:  # fmt: skip
         quantities = Quantities(node, params)
         quantities.collect(bindings)
-        matcher = Matcher(quantities, self.match)
-        matcher.variables(bindings)
+        matcher = Matcher(quantities, self.match, bindings)
+        matcher.variables()
         unmatched, reordered = matcher.returned(outcome.gradients, outcome.listed, bindings)
         notes = list(self.notes)
         if reordered:
@@ -346,6 +346,8 @@ def _loss_node(watched: Watched, loss: float) -> Node | None:
 def _rewritten(quantities: Quantities, matcher: Matcher) -> dict[Node, list[Array]]:
     """What quantities and gradients held after they were written into."""
     found = {node: [one.value for one in later] for node, later in quantities.rewritten.items() if later}
+    for node, arrays in quantities.overwritten.items():
+        found.setdefault(node, []).extend(arrays)
     for node, given in matcher.given.items():
         if given.rewritten:
             found.setdefault(node, []).extend(given.rewritten)

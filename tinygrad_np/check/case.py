@@ -221,8 +221,11 @@ class Case:
         return found
 
     def penalty(self, node: Node) -> bool:
-        """Whether a node depends on parameters only."""
-        return node not in self._data
+        """Whether a node and what becomes of it depends on parameters only, up to a sum with the loss."""
+        if node in self._data:
+            return False
+        after = self.consumers.get(node, [])
+        return all(one.value.size == 1 if one in self._data else self.penalty(one) for one in after)
 
     def arrays(self, shape: tuple[int, ...]) -> list[tuple[Node, Array]]:
         """The named values of a shape, in the order of computation."""

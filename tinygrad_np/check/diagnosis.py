@@ -70,6 +70,7 @@ def _best(
                 tried.append((fitting, _explained(case, [*made, *fitting.edits], target, others, sound)))
     most = max((len(nodes) for _, nodes in tried), default=0)
     best = [(one, nodes) for one, nodes in tried if nodes and len(nodes) == most]
+    best.sort(key=lambda pair: pair[0].rank)
     if not best:
         return Explained([], (target,))
     explained = best[0][1]

@@ -29,12 +29,13 @@ class Reading(NamedTuple):
 
     case: Case
     verdicts: dict[Node, str]
+    places: Mapping[Node, str]
 
     @property
     def blame(self) -> tuple[int, int]:
         """How many lines are wrong, and how many arrays are not right."""
-        found = list(self.verdicts.values())
-        return sum(one in WRONG for one in found), sum(one != "right" for one in found)
+        lines = {self.places.get(node) or node for node in self.wrong}
+        return len(lines), sum(one != "right" for one in self.verdicts.values())
 
     @property
     def wrong(self) -> list[Node]:
@@ -66,7 +67,7 @@ class Judge:
         """The verdicts, and the readings of what is wrong."""
         with np.errstate(all="ignore"):
             reading = self._without_the_unused(self._reading())
-        case, verdicts = reading
+        case, verdicts, _ = reading
         diagnoses = explain(case, reading.wrong)
         for node in reading.wrong:
             if any(one.kind == "kink" for one in diagnoses[node]):
@@ -122,7 +123,7 @@ class Judge:
                 verdicts[node] = "shape"
             else:
                 verdicts[node] = self._verdict(case, node, array, eps[node], verdicts)
-        return Reading(case, verdicts)
+        return Reading(case, verdicts, {one.node: one.place for one in given})
 
     def _verdict(
         self, case: Case, node: Node, array: Array, eps: float, above: Mapping[Node, str]

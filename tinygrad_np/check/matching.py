@@ -44,6 +44,7 @@ def quantities_of(variable: str, known: Iterable[str]) -> list[str]:
     whole = {name: name for name in names}
     bare = {_bare(name): name for name in reversed(names)}
     found = [whole.get(one) or bare.get(_bare(one)) for one in _candidates(variable)]
+    found += [whole.get(f"{one}s") for one in _candidates(variable)]
     return [name for name in dict.fromkeys(found) if name is not None]
 
 

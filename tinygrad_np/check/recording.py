@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,11 @@ from ..core import Node, plain
 from .matching import BEFORE, is_gradients_name, quantities_of, short
 from .rules import Array, norm, run
 from .watching import Binding
+
+
+# What makes of ``z`` an ``h`` whose gradient is masked in place, ``dh[h <= 0] = 0``.
+ACTIVATIONS = ("maximum", "relu", "where", "clip", "multiply", "write")
+MOST_VERSIONS = 300  # of a variable in a loop; the last ones count
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Quantities:
         For each name a user may call a quantity, the nodes; several in a loop, in the order of time.
     series : dict
         The nodes of loops, by the name without its number.
+    rewritten, overwritten : dict
+        What an array held after it was written into: within the forward pass, and after it.
     """
 
     loss: Node
@@ -52,6 +60,7 @@ class Quantities:
     nodes: dict[str, list[Node]] = field(default_factory=dict)
     series: dict[str, list[Node]] = field(default_factory=dict)
     rewritten: dict[Node, list[Node]] = field(default_factory=dict)
+    overwritten: dict[Node, list[Array]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         steps = reach([self.loss])
@@ -81,6 +90,8 @@ class Quantities:
             if "[" in name:
                 elements.setdefault(node, name)
         self._forget_rewritten(handles)
+        self._note_rewritten(bindings)
+        self._collect_lists()
         self._tell_apart(elements)
         for node, label in self.params.items():
             if node in self.true:
@@ -89,6 +100,32 @@ class Quantities:
                 self.nodes[label] = [node]
                 self.nodes.setdefault(short(label), [node])
         self.names[self.loss] = self.names.get(self.loss, "loss")
+
+    def _note_rewritten(self, bindings: Sequence[Binding]) -> None:
+        """What the backward pass wrote over a quantity, or over data."""
+        constants = {id(one.value): one for one in self.inside if not one.needs}
+        held: dict[tuple[str, int], tuple[Node, int]] = {}
+        for one in bindings:
+            key = (one.name, one.frame)
+            node = one.value if isinstance(one.value, Node) else constants.get(one.handle)
+            first = held.get(key)
+            if node is not None and node in self.inside:
+                held[key] = (node, one.handle)
+            elif first is not None and (first[1] == one.handle or first[0] in self.params):
+                array = _array(one.value)
+                if array.shape == np.shape(first[0].value) and array.dtype.kind == "f":
+                    self.overwritten.setdefault(first[0], []).append(array)
+
+    def _collect_lists(self) -> None:
+        """The elements of a list or a dict of layers are the values of one variable, too."""
+        lists: dict[str, list[Node]] = {}
+        for name, nodes in self.nodes.items():
+            item = re.fullmatch(r"([A-Za-z_]\w*?)s?\[(\d+)\]", name)
+            if item is not None:
+                lists.setdefault(item[1], []).extend(nodes)
+        for name, nodes in lists.items():
+            if name not in self.nodes:
+                self.nodes[name] = list(dict.fromkeys(nodes))
 
     def _forget_rewritten(self, handles: Mapping[tuple[str, int, int], list[Node]]) -> None:
         """Of an array that was filled or changed in place, the first and the last content count."""
@@ -116,8 +153,9 @@ class Quantities:
             for k, node in enumerate(nodes):
                 if self.names.get(node) == name:
                     others = [
-                        other for other, ones in self.nodes.items() if other != name and ones == [node]
-                    ]
+                        other for other, ones in self.nodes.items()
+                        if other != name and ones == [node] and "[" not in other
+                    ]  # fmt: skip
                     self.names[node] = next(iter(others), elements.get(node, f"{name}[{k}]"))
 
     def is_kept(self, one: Binding) -> bool:
@@ -134,14 +172,17 @@ def _is_write(node: Node) -> bool:
 class Matcher:
     """Finds out of what quantity each variable is the gradient."""
 
-    def __init__(self, quantities: Quantities, match: Mapping[str, str]) -> None:
+    def __init__(
+        self, quantities: Quantities, match: Mapping[str, str], bindings: Sequence[Binding]
+    ) -> None:
         self.quantities, self.match = quantities, match
+        self.bindings = bindings
         self.given: dict[Node, Given] = {}
         self.strange: list[str] = []
 
-    def variables(self, bindings: Sequence[Binding]) -> None:
+    def variables(self) -> None:
         """The gradients that variables held."""
-        q = self.quantities
+        q, bindings = self.quantities, self.bindings
         doubtful: list[Binding] = []
         for variable, versions in self._versions(bindings).items():
             if variable in self.match:
@@ -154,8 +195,8 @@ class Matcher:
                 if node is q.loss:
                     continue
                 fits = self._fits(node, _array(version.value))
-                if not fits and not explicit and isinstance(version.value, Node):
-                    doubtful.append(version)
+                if not fits and not explicit and not _says_so(variable, q.names.get(node, "")):
+                    doubtful += [version] if isinstance(version.value, Node) else []
                 self._take(node, version, later, guessed=not explicit)
             if not pairs:
                 doubtful += [one for one in versions if isinstance(one.value, Node)]
@@ -211,7 +252,9 @@ class Matcher:
             return self._looped(nodes, versions)
         (node,) = nodes
         right = [one for one in versions if self._is_right(node, _array(one.value))]
-        chosen = (right or [one for one in versions if not _masked(one.value)] or versions)[-1]
+        after = node.primitive is not None and node.primitive.name in ACTIVATIONS
+        unmasked = [one for one in versions if not (after and _masked(one.value))]
+        chosen = (right or unmasked or versions)[-1]
         position = versions.index(chosen)
         later = [one for one in versions[position + 1 :] if one.handle == chosen.handle]
         found = [(node, chosen, later)]
@@ -228,43 +271,51 @@ class Matcher:
     ) -> list[tuple[Node, Binding, list[Binding]]]:
         """A loop gives a variable one value a time, backwards as a rule, in place step by step.
 
-        All values that one line gave it, in one order or the other: the more are right the better.
+        The values are laid beside the nodes in the one order or the other, so that as many as
+        possible are right; of equally good ones the later, which is what the variable became.
         """
-        lines = dict.fromkeys((one.frame, one.line) for one in versions)
-        groups = [[one for one in versions if one.line == line[1]] for line in lines]
-        groups = [one for one in [*groups, versions] if len(one) == len(nodes)]
-        tried = [
-            list(zip(ordered, group, [[]] * len(group)))
-            for group in groups for ordered in (nodes[::-1], nodes)
-        ]  # fmt: skip
-        if tried:
-            ticks = [one.tick for one in versions]
-            started = any(ticks and min(ticks) < one.tick for one in self._bound(nodes[-1:]))
+        versions = versions[-MOST_VERSIONS:]
+        backwards = self._aligned(nodes[::-1], versions)
+        forwards = self._aligned(nodes, versions)
+        if forwards[0] == backwards[0] and versions:
+            started = any(versions[0].tick < one.tick for one in self._bound(nodes[-1]))
+            worth, pairs = forwards if started else backwards
+        else:
+            worth, pairs = max(forwards, backwards, key=lambda one: one[0])
+        return [(node, one, list[Binding]()) for node, one in pairs]
 
-            def worth(pairs: list[tuple[Node, Binding, list[Binding]]]) -> tuple[int, int, bool]:
-                fits = sum(self._fits(node, _array(one.value)) for node, one, _ in pairs)
-                shaped = sum(node.value.shape == _array(one.value).shape for node, one, _ in pairs)
-                forwards = pairs[0][0] is nodes[0]
-                return fits, shaped, forwards == started
+    def _aligned(
+        self, nodes: Sequence[Node], versions: Sequence[Binding]
+    ) -> tuple[float, list[tuple[Node, Binding]]]:
+        """The best way to give nodes versions in this order; each may go without."""
+        worth = [[self._worth(node, _array(one.value)) for one in versions] for node in nodes]
+        n, m = len(nodes), len(versions)
+        best = np.zeros((n + 1, m + 1))
+        for i in range(1, n + 1):
+            for j in range(1, m + 1):
+                best[i, j] = max(best[i - 1, j], best[i, j - 1])
+                if worth[i - 1][j - 1]:
+                    best[i, j] = max(best[i, j], best[i - 1, j - 1] + worth[i - 1][j - 1])
+        pairs = []
+        i, j = n, m
+        while i and j:
+            taken = worth[i - 1][j - 1] and best[i, j] == best[i - 1, j - 1] + worth[i - 1][j - 1]
+            if taken:
+                pairs.append((nodes[i - 1], versions[j - 1]))
+                i, j = i - 1, j - 1
+            elif best[i, j] == best[i, j - 1]:
+                j -= 1
+            else:
+                i -= 1
+        return float(best[n, m]), pairs[::-1]
 
-            # Of lines that are equally good the last: it is what the variable became.
-            return max(reversed(tried), key=worth)
-        single = [one for one in versions[-1:] if len(versions) == 1]
-        if single:
-            return [(nodes[-1], single[0], [])]
-        found = []
-        left = list(nodes)
-        for one in versions:
-            node = next((n for n in left if self._is_right(n, _array(one.value))), None)
-            if node is not None:
-                left.remove(node)
-                found.append((node, one, list[Binding]()))
-        return found
+    def _worth(self, node: Node, array: Array) -> float:
+        if array.shape != node.value.shape:
+            return 0.0
+        return 9.0 if self._is_right(node, array) else 4.0 if self._fits(node, array) else 1.0
 
-    def _bound(self, nodes: Sequence[Node]) -> Iterator[Binding]:
-        return (one for one in self._bindings if isinstance(one.value, Node) and one.value in nodes)
-
-    _bindings: Sequence[Binding] = ()
+    def _bound(self, node: Node) -> Iterator[Binding]:
+        return (one for one in self.bindings if one.value is node)
 
     def _is_right(self, node: Node, array: Array) -> bool:
         right = self.quantities.true.get(node)
@@ -430,6 +481,13 @@ class Matcher:
             names = [key] if key in q.nodes else quantities_of(key, q.nodes)
         nodes = [node for name in names for node in q.nodes.get(name, ())]
         return next((node for node in nodes if node in q.params), nodes[0] if len(nodes) == 1 else None)
+
+
+def _says_so(variable: str, quantity: str) -> bool:
+    """Whether a variable is called the gradient of a quantity in so many words: ``dz1``."""
+    name = short(variable)
+    forms = ("d{}", "d_{}", "g{}", "g_{}", "grad_{}", "{}_grad", "grad{}")
+    return any(name == form.format(short(quantity)) for form in forms)
 
 
 def _depends(node: Node, on: Node) -> bool:

@@ -50,17 +50,19 @@ class Mistake:
     """A plausible mistake: what was changed, at one place or at all those of a loop.
 
     ``free`` says that a constant is to be fitted: the edits give the wrong array but for a factor.
+    ``rank`` is higher for what is less plausible: of readings with the same numbers it comes later.
     """
 
     kind: str
     text: str
     edits: tuple[Edit, ...]
     free: bool = False
+    rank: int = 1
 
     def scaled(self, c: float) -> Mistake:
         """The same with a constant; ``{c}`` in the text stands for it."""
         edits = tuple(replace(one, change=_scaled(one.change, c)) for one in self.edits)
-        return Mistake(self.kind, self.text.format(c=f"{c:.6g}"), edits)
+        return Mistake(self.kind, self.text.format(c=f"{c:.6g}"), edits, False, self.rank)
 
 
 def _scaled(change: Change, c: float) -> Change:

@@ -7,11 +7,24 @@ from collections.abc import Iterator
 from ...core import Node
 from ..case import Case
 from ..rules import Mistake
-from . import factors, losses, operands, paths, shifts, slopes, softmax, sums, terms
+from . import (
+    factors,
+    kinks,
+    losses,
+    normalised,
+    operands,
+    paths,
+    shifts,
+    slopes,
+    softmax,
+    sums,
+    terms,
+)  # fmt: skip
 
 # Every family in turn; of readings with the same numbers the earlier one is named first.
 FAMILIES = (
-    losses.mistakes, paths.transposed, paths.missing, softmax.mistakes, slopes.mistakes, sums.mistakes,
+    kinks.mistakes, losses.mistakes, paths.transposed, paths.missing, softmax.mistakes, normalised.mistakes, slopes.mistakes,
+    sums.mistakes,
     operands.mistakes, shifts.mistakes, factors.mistakes, terms.mistakes,
 )  # fmt: skip
 

@@ -108,6 +108,7 @@ def readings(case: Case, c: float, node: Node) -> Iterator[tuple[str, str]]:
             )
         elif n > 2 and (equal(n / (n - 1)) or equal((n - 1) / n) or equal(n / (n + 1)) or equal((n + 1) / n)):
             yield "off_by_one", f"{name} has a divisor that is {n} but for one: a factor {c:.6g} too many"
+    yield "factor", f"{name} has a factor {c:.6g} too many"
     for n in sorted(case.divided - case.batch):
         if equal(n) and n > 2:
             yield (
@@ -119,7 +120,6 @@ def readings(case: Case, c: float, node: Node) -> Iterator[tuple[str, str]]:
                 "extra_batch_mean",
                 f"{name} is {n} times too small: divided by {n} once too often",
             )
-    yield "factor", f"{name} has a factor {c:.6g} too many"
 
 
 def _is_averaged(case: Case, node: Node) -> bool:

@@ -37,4 +37,4 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
                 f"d{case.name(node)} is {{c}} * ({case.name(node)} - {case.name(one)}), the gradient of a "
                 "sum of squared errors, which is not the loss"
             )
-            yield Mistake("other_loss", text, (Edit(node, None, other),), free=True)
+            yield Mistake("other_loss", text, (Edit(node, None, other),), free=True, rank=3)

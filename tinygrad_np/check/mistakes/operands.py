@@ -9,8 +9,8 @@ import numpy as np
 
 from ...backward import unbroadcast
 from ...core import Node
-from ..case import Case, raw, reads
-from ..rules import Array, Change, Edit, Mistake
+from ..case import Case, ratio, raw, reads
+from ..rules import Array, Change, Edit, Mistake, norm
 
 Group = list[tuple[Node, Node]]
 
@@ -24,10 +24,12 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
 def _of_formula(case: Case, group: Group) -> Iterator[Mistake]:
     consumer, node = group[0]
     primitive = consumer.primitive
-    if primitive is None or primitive.variadic:
-        return
-    named = reads(consumer, node)
-    for i, (name, other) in enumerate(zip(primitive.arguments, consumer.inputs)):
+    assert primitive is not None
+    names = primitive.arguments
+    if primitive.variadic:
+        names = tuple(f"xs[{i}]" for i in range(len(consumer.inputs)))
+    named = names if primitive.variadic else reads(consumer, node)
+    for i, (name, other) in enumerate(zip(names, consumer.inputs)):
         if name not in named:
             continue
         own = other is node and not (primitive.name == "multiply" and consumer.inputs.count(node) == 2)
@@ -41,16 +43,23 @@ def _of_formula(case: Case, group: Group) -> Iterator[Mistake]:
         yield from _without(case, group, name, others)
 
 
-def _swapped(kind: str, text: str, group: Group, name: str, values: Sequence[Array]) -> Mistake:
+def _swapped(
+    kind: str, text: str, group: Group, name: str, values: Sequence[Array], rank: int = 1
+) -> Mistake:
     edits = [Edit(a, b, _reading(a, b, name, value)) for (a, b), value in zip(group, values)]
-    return Mistake(kind, text, tuple(edits))
+    return Mistake(kind, text, tuple(edits), rank=rank)
 
 
 def _reading(consumer: Node, node: Node, name: str, value: Array) -> Change:
     """The formula with another array for one of its arguments."""
 
+    def swap(key: str, old: Any) -> Any:
+        if key == "xs" and name.startswith("xs["):
+            return [value if name == f"xs[{i}]" else one for i, one in enumerate(old)]
+        return value if key == name else old
+
     def change(g: Array, _: Array | None) -> Array:
-        made = raw(consumer, node, g, lambda key, old: value if key == name else old)
+        made = raw(consumer, node, g, swap)
         assert made is not None
         return np.asarray(unbroadcast(made, node.value.shape))
 
@@ -61,8 +70,8 @@ def _instead(case: Case, others: list[Node]) -> Iterator[tuple[str, str, list[Ar
     """What may stand where these values belong (one, or one for each turn of a loop)."""
     first = others[0]
     shape = np.shape(first.value)
-    if len(shape) == 2 and shape[0] == shape[1]:
-        yield "transpose", f"{case.name(first)}.T", [one.value.T for one in others]
+    if len(shape) >= 2 and shape[-1] == shape[-2]:
+        yield "transpose", f"{case.name(first)}.T", [one.value.mT for one in others]
     mask = _is_mask(first)
     if mask:
         yield "mask_wrong", f"the opposite of {case.name(first)}", [_opposite(one.value) for one in others]
@@ -78,6 +87,10 @@ def _instead(case: Case, others: list[Node]) -> Iterator[tuple[str, str, list[Ar
             if node is first or value is first.value or np.array_equal(value, first.value):
                 continue
             yield _kind_of_other(case, first, node, mask), case.name(node), [value]
+        if len(shape) >= 2:
+            for node, value in case.arrays((*shape[:-2], shape[-1], shape[-2])):
+                if not np.array_equal(value.mT, first.value):
+                    yield "wrong_operand", f"{case.name(node)}.T", [value.mT]
     yield from _series(case, others, mask)
     for name, array in case.facts.stale:
         if array.shape == shape and not np.array_equal(array, first.value):
@@ -156,15 +169,16 @@ def _without(case: Case, group: Group, name: str, others: list[Node]) -> Iterato
     assert consumer.primitive is not None
     kind = consumer.primitive.name
     first = others[0]
-    if kind not in ("multiply", "divide") or first is node:
+    number = np.ndim(first.value) == 0 and not first.needs
+    if kind not in ("multiply", "divide") or first is node or number:
         return
     said = f"d{case.name(node)} lacks the factor {case.name(first)}"
     one_for = [np.ones_like(one.value) for one in others]
     if _is_mask(first):
         text = f"{case.name(first)} is not applied to d{case.name(node)}"
-        yield _swapped("mask_not_applied", text, group, name, one_for)
+        yield _swapped("mask_not_applied", text, group, name, one_for, rank=0)
     else:
-        yield _swapped("missing_factor", said, group, name, one_for)
+        yield _swapped("wrong_operand", said, group, name, one_for)
     with np.errstate(all="ignore"):
         squared = [one.value**2 for one in others]
         inverse = [1 / np.asarray(one.value, float) for one in others]
@@ -182,6 +196,14 @@ def _of_cotangent(case: Case, target: Node, group: Group) -> Iterator[Mistake]:
         return
     consumer, node = group[0]
     right = case.given.get(consumer, case.local.arrived[consumer])
+    name = f"d{case.name(consumer)}"
+    if right.ndim >= 2 and right.shape[-1] == right.shape[-2]:
+        text = f"d{case.name(node)} is computed with {name}.T where {name} belongs"
+        yield Mistake("transpose", text, (_from(consumer, node, right.mT),))
+    for one, value in case.arrays(right.shape):
+        if one is not node and not _parallel(value, right):
+            text = f"d{case.name(node)} is computed with {case.name(one)} where {name} belongs"
+            yield Mistake("wrong_operand", text, (_from(consumer, node, value),), free=True, rank=2)
     for other in case.facts.rewritten.get(consumer, ()):
         if other.shape == right.shape and consumer in case.given:
             text = (
@@ -190,10 +212,16 @@ def _of_cotangent(case: Case, target: Node, group: Group) -> Iterator[Mistake]:
             yield Mistake("overwritten_in_place", text, (_from(consumer, node, other),))
     for one, array in case.given.items():
         ours = one is consumer or one is target or one.primitive is None
-        if ours or array.shape != right.shape or one not in case.names:
+        other = ours or array.shape != right.shape or one not in case.names
+        if other or _parallel(array, right):
             continue
         text = f"d{case.name(node)} is computed with d{case.name(one)} where d{case.name(consumer)} belongs"
         yield Mistake("wrong_operand", text, (_from(consumer, node, array),))
+
+
+def _parallel(a: Array, b: Array) -> bool:
+    """Whether two arrays differ by a factor only."""
+    return norm(b - ratio(b, a) * a) <= 1e-9 * norm(b)
 
 
 def _from(consumer: Node, node: Node, g: Array) -> Edit:

@@ -21,6 +21,36 @@ def transposed(case: Case, target: Node) -> Iterator[Mistake]:
     if target.value.ndim >= 2:
         text = f"d{case.name(target)} is the transpose of the right one"
         yield Mistake("transpose", text, (Edit(target, None, lambda g, _: g.mT),))
+    name = f"d{case.name(target)}"
+    for i, j in combinations(range(target.value.ndim), 2) if target.value.ndim > 2 else ():
+        text = f"axes {i} and {j} of {name} are exchanged"
+        swapped = Edit(target, None, lambda g, _, i=i, j=j: g.swapaxes(i, j))
+        yield Mistake("transpose", text, (swapped,))
+        turned = Edit(target, None, lambda g, _, i=i, j=j: np.flip(g, (i, j)))
+        yield Mistake("wrong_operand", f"{name} is in reverse along axes {i} and {j}", (turned,))
+    for axis in range(target.value.ndim):
+        turned = Edit(target, None, lambda g, _, axis=axis: np.flip(g, axis))
+        yield Mistake("wrong_operand", f"{name} is in reverse along axis {axis}", (turned,), rank=2)
+    for group in case.edges(target):
+        yield from _reshaped(case, group)
+
+
+def _reshaped(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
+    """A gradient is brought back to its shape with two axes exchanged."""
+    consumer, node = group[0]
+    shape = node.value.shape
+    if consumer.primitive is None or consumer.primitive.name != "reshape":
+        return
+    for i, j in combinations(range(len(shape)), 2):
+        order = list(range(len(shape)))
+        order[i], order[j] = j, i
+        other = tuple(shape[axis] for axis in order)
+
+        def change(g: Array, _: Array | None, other: tuple[int, ...] = other, i: int = i, j: int = j) -> Array:
+            return g.reshape(other).swapaxes(i, j)
+
+        text = f"d{case.name(node)} is reshaped with axes {i} and {j} exchanged"
+        yield Mistake("transpose", text, tuple(Edit(a, b, change) for a, b in group))
 
 
 def _nothing(g: Array, d: Array | None) -> Array:
@@ -43,12 +73,12 @@ def missing(case: Case, target: Node) -> Iterator[Mistake]:
     for node in sorted(span.inside - {target}, key=by_order, reverse=True):
         if node in case.names and node in case.local.arrived:
             text = f"{case.name(node)} is treated as a constant: no gradient goes through it"
-            yield Mistake("detached", text, (Edit(node, None, _zero),))
+            yield Mistake("detached", text, (Edit(node, None, _zero),), rank=2)
             alike = [one for one in case.siblings(node) if one in case.local.arrived]
             if len(alike) > 1:
-                yield Mistake("detached", text, tuple(Edit(one, None, _zero) for one in alike))
+                yield Mistake("detached", text, tuple(Edit(one, None, _zero) for one in alike), rank=2)
     text = f"{case.name(target)} is treated as a constant: no gradient arrives"
-    yield Mistake("detached", text, (Edit(target, None, _zero),))
+    yield Mistake("detached", text, (Edit(target, None, _zero),), rank=2)
 
 
 def _ways(case: Case, node: Node) -> list[Node]:

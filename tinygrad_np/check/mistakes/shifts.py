@@ -43,7 +43,7 @@ def _indices(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
             f"what belongs to one element of d{case.name(node)} is assigned, not added up: an index that "
             "occurs twice counts once (np.add.at adds up)"
         )
-        yield Mistake("overwritten_in_place", text, once)
+        yield Mistake("missing_path", text, once)
 
 
 def _parts(index: Any) -> tuple[Any, ...]:

@@ -66,6 +66,9 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
             found = slope(block, z, a) if block else None
             if found is None or np.ptp(found) == 0:
                 continue
+            if _is_linear(block, z, found):
+                yield from _of_mask(case, z, a, found)
+                continue
             yield from _of_block(case, target, block, z, a, found)
 
 
@@ -76,7 +79,12 @@ def _of_block(
         for kind, text, other in _instead(case, target, block, z, a, right):
             fits = other.shape == right.shape and np.isfinite(other).all()
             if fits and (kind in PLAIN or not _is_multiple(other, right)):
-                yield Mistake(kind, text, (Edit(a, z, _factor(other), alone=True),))
+                rank = 1 if a in case.names else 2
+                yield Mistake(kind, text, (Edit(a, z, _factor(other), alone=True),), rank=rank)
+        text = f"the mask in d{case.name(z)} is where the gradient itself is positive"
+        if len(np.unique(right)) == 2:
+            edit = Edit(a, z, lambda g, d: g * (g > 0), alone=True)
+            yield Mistake("mask_wrong", text, (edit,))
         if z in a.inputs and len(block) == 1:
             for k in POWERS:
                 for v, whose in ((z.value, case.name(z)), (a.value, case.name(a))):
@@ -84,7 +92,7 @@ def _of_block(
                     if np.isfinite(other).all():
                         text = f"the derivative of {case.name(a)} has a power of {whose} wrong: {whose}**{k:g} too many"
                         edit = Edit(a, z, _factor(other), alone=True)
-                        yield Mistake("derivative_wrong_function", text, (edit,), free=True)
+                        yield Mistake("derivative_wrong_function", text, (edit,), free=True, rank=3)
         yield from _in_loop(case, block, z, a)
 
 
@@ -160,8 +168,12 @@ def _instead(
     lacks = ("missing_activation_derivative", f"d{point} lacks the derivative of {output}", ones)
     everywhere = ("derivative_all_ones", f"the derivative of {output} is taken as 1 everywhere", ones)
     yield from (everywhere, lacks) if _writes_ones(case, target) else (lacks, everywhere)
-    if mask:
-        yield "mask_wrong", f"the mask in d{point} is the opposite one", 1 - right
+    sides = np.unique(right)
+    if len(sides) == 2:
+        yield "mask_wrong", f"the mask in d{point} is the opposite one", sides.sum() - right
+    there = _other_branch(block, z)
+    if there is not None:
+        yield "mask_wrong", f"the two branches in d{point} are exchanged", there
     there = slope_at(block, z, y)
     if there is not None:
         text = f"the derivative is taken at {output} instead of {point}"
@@ -191,7 +203,70 @@ def _instead(
                     f"{said.format(name)} is not the derivative of {output}",
                     other,
                 )
+                if np.any(right == 1) and not np.all(right == 1):
+                    yield (
+                        "derivative_wrong_function",
+                        f"{said.format(name)} is not the derivative of {output} where that is not 1",
+                        np.where(right == 1, 1, other),
+                    )
     yield from _two_sided(case, target, z, a, right)
+
+
+def _is_linear(block: Sequence[Node], z: Node, right: Array) -> bool:
+    """Whether the derivative is the same everywhere, as that of a product with a constant."""
+    names = {node.primitive.name for node in block if node.primitive is not None}
+    return names <= {"multiply", "divide", "add", "subtract", "negative", "copy"} and bool(
+        np.array_equal(right, slope_at(block, z, 2 * z.value + 1))
+    )
+
+
+def _of_mask(case: Case, z: Node, a: Node, right: Array) -> Iterator[Mistake]:
+    """The product with a constant that lets some elements through: dropout, padding."""
+    values = np.unique(right)
+    if len(values) != 2 or values[0] != 0:
+        return
+    dz, name = f"d{case.name(z)}", case.name(a)
+
+    def made(kind: str, text: str, other: Array, free: bool = False, rank: int = 1) -> Mistake:
+        return Mistake(kind, text, (Edit(a, z, _factor(other), alone=True),), free, rank)
+
+    text = f"the mask of {name} is not applied to {dz}"
+    yield made("mask_not_applied", text, np.ones_like(right), rank=0)
+    yield made("mask_not_applied", text + " (and a factor {c})", np.ones_like(right), free=True)
+    opposite = (right == 0).astype(float)
+    yield made("mask_wrong", f"the mask in {dz} is the opposite one", opposite * values[1], rank=0)
+    yield made("mask_wrong", f"the mask in {dz} is the opposite one, times {{c}}", opposite, free=True)
+    yield made("mask_wrong", f"the mask in {dz} lacks its scale {values[1]:.6g}", (right > 0).astype(float))
+    yield made("mask_wrong", f"the mask is applied to {dz} twice", right * right)
+    for node, value in case.arrays(right.shape):
+        if not node.needs and set(np.unique(value)) <= {0, *np.unique(value)[-1:]} and np.any(value == 0):
+            text = f"the mask in {dz} is {case.name(node)}, which belongs elsewhere"
+            yield made("mask_reused", text, value)
+    there = case.theirs.get(z)
+    g = case.given.get(a, case.local.arrived.get(a))
+    if there is not None and g is not None and there.shape == g.shape:
+        let = there != 0
+        if not np.array_equal(let, right != 0) and not let.all():
+            text = f"the mask in {dz} is another one than that of the forward pass, times {{c}}"
+            yield made("mask_wrong", text, let.astype(float), free=True, rank=2)
+
+
+def _other_branch(block: Sequence[Node], z: Node) -> Array | None:
+    """The derivative if each ``np.where`` chose the other branch."""
+    if not any(node.primitive is not None and node.primitive.name == "where" for node in block):
+        return None
+    moved = {z: Node(z.value, True)}
+    for node in block:
+        assert node.primitive is not None
+        inputs = [moved.get(one, one) for one in node.inputs]
+        if node.primitive.name == "where":
+            condition = inputs[0]
+            inputs[0] = Node(~np.asarray(condition.value, bool))
+        value = node.primitive.fn(*[one.value for one in inputs], **(node.params or {}))
+        if node.primitive.residuals:
+            return None
+        moved[node] = Node(np.asarray(value), True, node.primitive, tuple(inputs), node.params)
+    return slope([moved[node] for node in block], moved[z], moved[block[-1]])
 
 
 def _elsewhere(
@@ -204,7 +279,7 @@ def _elsewhere(
             continue
         name = case.name(node)
         for said, rule in written:
-            kind = "mask_wrong" if mask else "wrong_operand"
+            kind = "mask_wrong" if mask else "derivative_at_wrong_point"
             yield kind, f"{said.format(output)} is written with {name}", rule(value)
         there = slope_at(block, z, value)
         if there is not None:

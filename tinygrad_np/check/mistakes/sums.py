@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from ...core import Node
 from ..case import Case, raw
-from ..rules import Array, Change, Edit, Mistake
+from ..rules import Array, Change, Edit, Mistake, norm
 
 
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
+    yield from _unreduced(case, target)
     for group in case.edges(target):
         yield from _of_edge(case, group)
         yield from _of_reduction(case, group)
+
+
+def _unreduced(case: Case, target: Node) -> Iterator[Mistake]:
+    """An array with axes too many, whose sum over them is right."""
+    there, right = case.theirs[target], case.local.arrived[target]
+    if there.shape == target.value.shape or there.size <= right.size:
+        return
+    for axes in (some for n in (1, 2, 3) for some in combinations(range(there.ndim), n)):
+        total = there.sum(axis=axes)
+        if total.size == right.size and norm(total.reshape(right.shape) - right) <= case.near[target] * 4:
+            text = f"d{case.name(target)} is not summed over axis {', '.join(map(str, axes))}"
+            yield Mistake("unreduced_broadcast", text, (Edit(target, None, lambda g, _: there),))
+            return
 
 
 def _of_edge(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
@@ -38,15 +53,16 @@ def _of_edge(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
 
     text = f"{name} is not summed over the axes that {case.name(node)} was broadcast along"
     yield made("unreduced_broadcast", text, lambda d: d)
-    for axis in range(d.ndim):
-        if right == [axis]:
+    for axes in (some for n in (1, 2, 3) for some in combinations(range(d.ndim), n)):
+        if right == list(axes):
             continue
-        text = f"{name} is summed over axis {axis}, not {along}"
+        text = f"{name} is summed over axis {', '.join(map(str, axes))}, not {along}"
         for keep in (False, True):
-            yield made("wrong_axis_sum", text, partial(np.sum, axis=axis, keepdims=keep))
-            if d.sum(axis=axis, keepdims=keep).size == node.value.size:
-                total = partial(np.sum, axis=axis, keepdims=keep)
-                yield made("wrong_axis_sum", text, lambda d, total=total: total(d).reshape(shape))
+            for total, kind in ((np.sum, "wrong_axis_sum"), (np.mean, "wrong_axis_sum")):
+                yield made(kind, text, partial(total, axis=axes, keepdims=keep))
+                if d.sum(axis=axes, keepdims=keep).size == node.value.size:
+                    whole = partial(total, axis=axes, keepdims=keep)
+                    yield made(kind, text, lambda d, whole=whole: whole(d).reshape(shape))
     text = f"{name} is summed over all axes, not axis {along} alone"
     yield made("wrong_axis_sum", text, np.sum)
     yield made("wrong_axis_sum", text, lambda d: np.full(shape, d.sum()))

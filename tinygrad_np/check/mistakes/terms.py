@@ -13,6 +13,7 @@ from ..rules import Array, Change, Edit, Mistake, norm
 
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     """The array is the right one plus a multiple of another one: of a parameter, or a gradient."""
+    yield from _multiplied(case, target)
     there = case.theirs[target]
     if there.shape != target.value.shape:
         return
@@ -39,6 +40,22 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
             times = "" if abs(c - 1) < 1e-9 else f"{c:.6g} * "
             text = f"d{own} has a term too many, {why}{times}{name}"
             yield Mistake(kind, text, (Edit(target, None, _plus(c * array)),))
+
+
+def _multiplied(case: Case, target: Node) -> Iterator[Mistake]:
+    """The array is the right one times something that does not belong there."""
+    rules = {
+        "{0}": lambda v: v, "{0} * (1 - {0})": lambda v: v * (1 - v), "(1 - {0}**2)": lambda v: 1 - v * v,
+        "({0} > 0)": lambda v: (v > 0).astype(float), "(1 - {0})": lambda v: 1 - v,
+    }  # fmt: skip
+    name = f"d{case.name(target)}"
+    for node, value in case.arrays(target.value.shape):
+        for said, rule in rules.items():
+            factor = np.asarray(rule(value))
+            if np.ptp(factor):
+                text = f"{name} is multiplied by {said.format(case.name(node))}, which does not belong there"
+                change = Edit(target, None, lambda g, _, factor=factor: g * factor)
+                yield Mistake("extra_term", text, (change,), rank=2)
 
 
 def _plus(term: Array) -> Change:

@@ -1,0 +1,90 @@
+"""Conventions at ties of a maximum or minimum: no mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ...core import Node
+from ..case import Case
+from ..rules import Array, Edit, Mistake
+
+
+def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
+    """Where several elements are the largest, each may get the gradient, or one, or a part."""
+    for group in case.edges(target):
+        consumer, node = group[0]
+        name = consumer.primitive.name if consumer.primitive is not None else ""
+        if name in ("max", "min"):
+            for share, said in ((_each, "each gets all of it"), (_first, "the first gets it"),
+                                (_last, "the last gets it")):  # fmt: skip
+                yield _convention(case, group, share, said)
+        elif name in ("maximum", "minimum", "fmax", "fmin"):
+            for side in (0.0, 1.0, 0.5):
+                yield _convention(case, group, _at_ties(side), f"the first gets {side:g} of it")
+
+
+def _convention(
+    case: Case, group: list[tuple[Node, Node]], share: Callable[..., Array], said: str
+) -> Mistake:
+    def change(consumer: Node, node: Node) -> Callable[[Array, Array | None], Array]:
+        def changed(g: Array, d: Array | None) -> Array:
+            assert d is not None
+            return share(consumer, node, g, d)
+
+        return changed
+
+    text = f"where elements tie in {case.name(group[0][0])}, {said}: a convention"
+    return Mistake("kink", text, tuple(Edit(a, b, change(a, b)) for a, b in group), rank=0)
+
+
+def _spread(consumer: Node, node: Node, g: Array) -> tuple[Array, Array, tuple[int, ...]]:
+    """Where the extremum is taken, and the cotangent there; the axes."""
+    params = consumer.params or {}
+    axis = params.get("axis")
+    n = node.value.ndim
+    axes = tuple(range(n)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    y = consumer.value
+    if not params.get("keepdims"):
+        y, g = np.expand_dims(y, axes), np.expand_dims(g, axes)
+    return node.value == y, np.broadcast_to(g, node.value.shape), axes
+
+
+def _each(consumer: Node, node: Node, g: Array, d: Array) -> Array:
+    ties, wide, _ = _spread(consumer, node, g)
+    return ties * wide
+
+
+def _one(consumer: Node, node: Node, g: Array, last: bool) -> Array:
+    ties, wide, axes = _spread(consumer, node, g)
+    axes = tuple(axis % ties.ndim for axis in axes)
+    kept = [axis for axis in range(ties.ndim) if axis not in axes]
+    order = [*kept, *axes]
+    flat = ties.transpose(order).reshape(*(ties.shape[axis] for axis in kept), -1)
+    if last:
+        flat = flat[..., ::-1]
+    chosen = np.arange(flat.shape[-1]) == flat.argmax(axis=-1)[..., None]
+    if last:
+        chosen = chosen[..., ::-1]
+    back = chosen.reshape([ties.shape[axis] for axis in order]).transpose(np.argsort(order))
+    return back * wide
+
+
+def _first(consumer: Node, node: Node, g: Array, d: Array) -> Array:
+    return _one(consumer, node, g, last=False)
+
+
+def _last(consumer: Node, node: Node, g: Array, d: Array) -> Array:
+    return _one(consumer, node, g, last=True)
+
+
+def _at_ties(side: float) -> Callable[..., Array]:
+    def share(consumer: Node, node: Node, g: Array, d: Array) -> Array:
+        a, b = (np.broadcast_to(one.value, consumer.value.shape) for one in consumer.inputs[:2])
+        if d.shape != consumer.value.shape:
+            return d
+        part = side if consumer.inputs[0] is node else 1 - side
+        return np.where(a == b, part * g, d)
+
+    return share
