@@ -228,7 +228,7 @@ from .transforms import (
 np.empty(2**25 - 2**16, np.uint8)
 
 if TYPE_CHECKING:
-    from .check import check_backprop, check_gradients
+    from .check import assert_backprop, check_backprop, check_gradients
     from .check.gradcheck import gradcheck
     from .derivation import derive
     from .drawing import Drawing, draw
@@ -254,6 +254,7 @@ __all__ = [
     "argmin",
     "argsort",
     "array_split",
+    "assert_backprop",
     "astype",
     "atleast_1d",
     "atleast_2d",
@@ -457,7 +458,7 @@ __all__ = [
 _LATER = {
     "drawing": ("Drawing", "draw"),
     "derivation": ("derive",),
-    "check": ("check_backprop", "check_gradients", "gradcheck"),
+    "check": ("assert_backprop", "check_backprop", "check_gradients", "gradcheck"),
 }
 
 

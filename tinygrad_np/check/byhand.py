@@ -127,7 +127,10 @@ class _Check:
         """A first run at other parameters and rows; what its variables held."""
         rng = np.random.default_rng(1)
         what = self.subject
-        moved = [np.asarray(a * rng.uniform(0.8, 1.25, a.shape), a.dtype) for a in what.arrays]
+        moved = [
+            a if label in what.single else np.asarray(a * rng.uniform(0.8, 1.25, a.shape), a.dtype)
+            for label, a in zip(what.labels, what.arrays)
+        ]
         rolled = rows_rolled(what.data)
         watched = Watched(lambda: what.warmed(moved, rolled))
         if watched.error is not None:  # on the user's own data it must run
@@ -280,17 +283,21 @@ class _Check:
         for one in bindings:
             array = _value(one.value)
             outside = not (isinstance(one.value, Node) and (one.value in quantities.inside or one.value.needs))
-            if outside and array.ndim and array.dtype.kind in "fb" and array.tobytes() not in read:
+            if outside and _says_something(array) and array.tobytes() not in read:
                 found.append((one.name, array.astype(float)))
         for one in self.stale:
             array = _value(one.value)
-            if array.ndim and array.dtype.kind in "fb" and array.tobytes() not in read:
+            if _says_something(array) and array.tobytes() not in read:
                 found.append((f"{short(one.name)} of an earlier call", array.astype(float)))
         return list({array.tobytes(): (name, array) for name, array in reversed(found)}.values())[::-1]
 
 
 def _value(one: Any) -> Array:
     return np.asarray(one.value if isinstance(one, Node) else plain(one))
+
+
+def _says_something(array: Array) -> bool:
+    return array.ndim > 0 and array.dtype.kind in "fb" and bool(np.any(array != array.flat[:1]))
 
 
 def _equal(a: float, b: float) -> bool:

@@ -18,7 +18,7 @@ from .rules import Edit, Mistake, norm, run
 
 LONGEST = 200  # characters of a line that somebody would write
 # How many backward steps may be run to explain one array: naive loops record thousands of nodes.
-STEPS = 400_000
+STEPS = 120_000
 
 
 class Explained(NamedTuple):
@@ -38,9 +38,10 @@ def explain(case: Case, wrong: Sequence[Node]) -> dict[Node, tuple[Diagnosis, ..
     made: list[Edit] = []
     groups: list[Explained] = []
     left = list(wrong)
+    budget = STEPS
     while left:
         target, *others = left
-        found = _best(case, made, target, others, sound)
+        found, budget = _best(case, made, target, others, sound, budget)
         groups.append(found)
         if found.readings:
             made += found.readings[0].edits
@@ -54,15 +55,17 @@ def explain(case: Case, wrong: Sequence[Node]) -> dict[Node, tuple[Diagnosis, ..
 
 
 def _best(
-    case: Case, made: list[Edit], target: Node, others: list[Node], sound: list[Node]
-) -> Explained:
-    """The mistakes that explain one array and as many others as possible; one of each kind."""
+    case: Case, made: list[Edit], target: Node, others: list[Node], sound: list[Node], budget: int
+) -> tuple[Explained, int]:
+    """The mistakes that explain one array and as many others as possible, one of each kind.
+
+    Also what is left of the number of steps.
+    """
     tried: list[tuple[Mistake, tuple[Node, ...]]] = []
     span = case.span(target)
-    budget = STEPS
     with np.errstate(all="ignore"):
         for one in candidates(case, target):
-            budget -= len(span.steps)
+            budget -= 10 + len(span.steps)
             if budget < 0:
                 break
             fitting = _fitting(case, made, target, one)
@@ -71,14 +74,16 @@ def _best(
     most = max((len(nodes) for _, nodes in tried), default=0)
     best = [(one, nodes) for one, nodes in tried if nodes and len(nodes) == most]
     best.sort(key=lambda pair: pair[0].rank)
+    # A far-fetched reading, with a constant to fit or an array from elsewhere, gives way to a plain one.
+    best = [pair for pair in best if pair[0].rank <= max(1, best[0][0].rank)]
     if not best:
-        return Explained([], (target,))
+        return Explained([], (target,)), budget
     explained = best[0][1]
     readings: list[Mistake] = []
     for one, nodes in best:  # of one kind the nearest: further up it is the same mistake
         if nodes == explained and one.kind not in [known.kind for known in readings]:
             readings.append(one)
-    return Explained(readings, explained)
+    return Explained(readings, explained), budget
 
 
 def _fitting(case: Case, made: list[Edit], target: Node, one: Mistake) -> Mistake | None:

@@ -90,7 +90,7 @@ class Judge:
             return reading
         best, carried = reading, 1.0
         for c in self._constants(reading):
-            other = self._read(self.given, c)
+            other = self._read(self.given, c, roughly=True)
             divided = any(
                 verdict == "right" or (verdict == "follows" and reading.verdicts[node] == "wrong")
                 for node, verdict in other.verdicts.items() if node.primitive is None
@@ -98,11 +98,15 @@ class Judge:
             if divided and other.blame < best.blame:
                 best, carried = other, c
         if carried != 1.0:
+            best = self._read(self.given, carried)
             self.notes.append(_convention(carried, best.case))
         return best
 
-    def _read(self, given: Sequence[Given], c: float) -> Reading:
-        """The verdicts if every intermediate gradient carries the constant ``c``."""
+    def _read(self, given: Sequence[Given], c: float, roughly: bool = False) -> Reading:
+        """The verdicts if every intermediate gradient carries the constant ``c``.
+
+        ``roughly`` takes the rounding of the true gradients for that of the given ones.
+        """
         theirs = {}
         for one in given:
             array = np.asarray(one.array)
@@ -112,7 +116,7 @@ class Judge:
         fitting = {node: array for node, array in theirs.items() if array.shape == node.value.shape}
         injected = {node: array for node, array in fitting.items() if np.isfinite(array).all()}
         local = run(self.loss, injected)
-        moves = spread(self.loss, injected, local)
+        moves = self.limits if roughly else spread(self.loss, injected, local)
         near = {
             node: RIGHT * eps[node] * (norm(local.arrived[node]) + moves[node]) for node in theirs
         }

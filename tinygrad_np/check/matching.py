@@ -95,6 +95,9 @@ def _stripped(name: str) -> list[str]:
     list_item = re.fullmatch(r"(?:d|grads?_|delta_)([A-Za-z]+)s?(\[\d+\])", name)
     if list_item:
         candidates += [list_item[1] + list_item[2], f"{list_item[1]}s{list_item[2]}"]
+    listed = re.fullmatch(r"(?:deltas?|errors?)(\[\d+\])", name)
+    if listed is not None:
+        candidates += [form + listed[1] for form in ("z", "zs", "Z", "a", "acts")]
     layer = LAYER.match(name)
     if layer is not None:
         candidates += [form.format(layer["layer"]) for form in (*BEFORE, *AFTER)]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..backward import reach
+from ..backward import pull_useful, reach
 from ..core import Node, plain
 from .matching import BEFORE, is_gradients_name, quantities_of, short
 from .rules import Array, norm, run
 from .watching import Binding
 
 
-# What makes of ``z`` an ``h`` whose gradient is masked in place, ``dh[h <= 0] = 0``.
-ACTIVATIONS = ("maximum", "relu", "where", "clip", "multiply", "write")
 MOST_VERSIONS = 300  # of a variable in a loop; the last ones count
 
 
@@ -72,7 +71,7 @@ class Quantities:
         constants = {id(one.value): one for one in self.inside if not one.needs}
         elements: dict[Node, str] = {}
         handles: dict[tuple[str, int, int], list[Node]] = {}
-        for one in sorted(bindings, key=lambda one: (one.depth, "[" in one.name or "." in one.name)):
+        for one in sorted(bindings, key=_plainness):
             node = one.value if isinstance(one.value, Node) else constants.get(one.handle)
             if node is None or node not in self.inside:
                 continue
@@ -95,7 +94,7 @@ class Quantities:
         self._tell_apart(elements)
         for node, label in self.params.items():
             if node in self.true:
-                if "[" not in label or node not in self.names:
+                if "[" not in label or "." in label or node not in self.names:
                     self.names[node] = short(label)
                 self.nodes[label] = [node]
                 self.nodes.setdefault(short(label), [node])
@@ -156,13 +155,20 @@ class Quantities:
                         other for other, ones in self.nodes.items()
                         if other != name and ones == [node] and "[" not in other
                     ]  # fmt: skip
-                    self.names[node] = next(iter(others), elements.get(node, f"{name}[{k}]"))
+                    element = elements.get(node, "")
+                    listed = element.partition("[")[0] in (name, f"{name}s")
+                    self.names[node] = next(iter(others), element if listed else f"{name}[{k}]")
 
     def is_kept(self, one: Binding) -> bool:
         """Whether a variable holds a quantity and no gradient: a parameter, ``cache["z1"]``."""
         if not isinstance(one.value, Node):
             return False
         return one.value in self.params or one.value in self.nodes.get(short(one.name), ())
+
+
+def _plainness(one: Binding) -> tuple[int, bool, bool]:
+    """Sorts bindings by how good a name they give: a variable, of the outermost function first."""
+    return one.depth, "[" in short(one.name), "[" in one.name or "." in one.name
 
 
 def _is_write(node: Node) -> bool:
@@ -179,6 +185,15 @@ class Matcher:
         self.bindings = bindings
         self.given: dict[Node, Given] = {}
         self.strange: list[str] = []
+        self.bound = {
+            one.value: one for one in reversed(bindings)
+            if isinstance(one.value, Node) and one.value not in quantities.inside
+        }  # fmt: skip
+        self.uses = {node: self._nearest(node, self.bound) for node in self.bound}
+        self.users: dict[Node, list[Node]] = {}
+        for node, used in self.uses.items():
+            for one in used:
+                self.users.setdefault(one, []).append(node)
 
     def variables(self) -> None:
         """The gradients that variables held."""
@@ -202,7 +217,7 @@ class Matcher:
                 doubtful += [one for one in versions if isinstance(one.value, Node)]
                 if is_gradients_name(variable) and "[" not in variable:
                     self.strange.append(variable)
-        self._by_structure(doubtful, bindings)
+        self._by_structure(doubtful)
 
     def _take(self, node: Node, one: Binding, later: Sequence[Binding], guessed: bool) -> None:
         recorded = one.value if isinstance(one.value, Node) else None
@@ -248,14 +263,18 @@ class Matcher:
 
         Of one node: the right one if any is, else the last. In a loop each node has one.
         """
+        if set(nodes[1:]) <= set(self.quantities.rewritten.get(nodes[0], ())):
+            # One array that was written into: what it became, unless something else fits.
+            fitting = [n for n in nodes if any(self._fits(n, _array(one.value)) for one in versions)]
+            nodes = (fitting or nodes)[-1:]
         if len(nodes) > 1:
             return self._looped(nodes, versions)
         (node,) = nodes
         right = [one for one in versions if self._is_right(node, _array(one.value))]
-        after = node.primitive is not None and node.primitive.name in ACTIVATIONS
+        after = _masks(node)
         unmasked = [one for one in versions if not (after and _masked(one.value))]
         chosen = (right or unmasked or versions)[-1]
-        position = versions.index(chosen)
+        position = next(i for i, one in enumerate(versions) if one is chosen)
         later = [one for one in versions[position + 1 :] if one.handle == chosen.handle]
         found = [(node, chosen, later)]
         last = versions[-1]
@@ -275,20 +294,25 @@ class Matcher:
         possible are right; of equally good ones the later, which is what the variable became.
         """
         versions = versions[-MOST_VERSIONS:]
-        backwards = self._aligned(nodes[::-1], versions)
-        forwards = self._aligned(nodes, versions)
-        if forwards[0] == backwards[0] and versions:
-            started = any(versions[0].tick < one.tick for one in self._bound(nodes[-1]))
-            worth, pairs = forwards if started else backwards
-        else:
-            worth, pairs = max(forwards, backwards, key=lambda one: one[0])
+        lines = dict.fromkeys(one.line for one in versions)
+        groups = [versions, *([one for one in versions if one.line == line] for line in lines)]
+        tried = []
+        for group in groups:
+            backwards = self._aligned(nodes[::-1], group)
+            forwards = self._aligned(nodes, group)
+            started = any(group[0].tick < one.tick for one in self._bound(nodes[-1]))
+            better = max(backwards, forwards, key=lambda one: one[0])
+            tried.append(
+                (forwards if started else backwards) if forwards[0] == backwards[0] else better
+            )
+        _, pairs = max(tried, key=lambda one: one[0])
         return [(node, one, list[Binding]()) for node, one in pairs]
 
     def _aligned(
         self, nodes: Sequence[Node], versions: Sequence[Binding]
     ) -> tuple[float, list[tuple[Node, Binding]]]:
         """The best way to give nodes versions in this order; each may go without."""
-        worth = [[self._worth(node, _array(one.value)) for one in versions] for node in nodes]
+        worth = [[self._worth(node, one) for one in versions] for node in nodes]
         n, m = len(nodes), len(versions)
         best = np.zeros((n + 1, m + 1))
         for i in range(1, n + 1):
@@ -309,10 +333,14 @@ class Matcher:
                 i -= 1
         return float(best[n, m]), pairs[::-1]
 
-    def _worth(self, node: Node, array: Array) -> float:
+    def _worth(self, node: Node, one: Binding) -> float:
+        """How well a value fits a node; of values that do not, one that is used does better."""
+        array = _array(one.value)
         if array.shape != node.value.shape:
             return 0.0
-        return 9.0 if self._is_right(node, array) else 4.0 if self._fits(node, array) else 1.0
+        used = len(self.users.get(one.value, ())) if isinstance(one.value, Node) else 0
+        fit = 9.0 if self._is_right(node, array) else 4.0 if self._fits(node, array) else 1.0
+        return fit + min(used, 8) / 16
 
     def _bound(self, node: Node) -> Iterator[Binding]:
         return (one for one in self.bindings if one.value is node)
@@ -338,28 +366,22 @@ class Matcher:
 
     # -- by what becomes of a variable -----------------------------------------------------------------
 
-    def _by_structure(self, doubtful: Sequence[Binding], bindings: Sequence[Binding]) -> None:
+    def _by_structure(self, doubtful: Sequence[Binding]) -> None:
         """Gradients whose names say nothing: ``delta`` is that of what ``W`` was used in, if
         ``dW = x.T @ delta``."""
-        q = self.quantities
-        bound = {
-            one.value: one for one in reversed(bindings)
-            if isinstance(one.value, Node) and one.value not in q.inside
-        }  # fmt: skip
-        uses = {node: self._nearest(node, bound) for node in bound}
-        users: dict[Node, list[Node]] = {}
-        for node, used in uses.items():
-            for one in used:
-                users.setdefault(one, []).append(node)
+        q, bound, uses, users = self.quantities, self.bound, self.uses, self.users
         owner = {given.recorded: node for node, given in self.given.items() if given.recorded}
         unsure = {one.value for one in doubtful}
+        counts = Counter(one.name for one in doubtful)
+        repeated = {name for name, count in counts.items() if count > 1}
         for one in sorted(doubtful, key=lambda one: one.tick, reverse=True):
             below = [owner[user] for user in users.get(one.value, ()) if user in owner]
             if not below or one.value not in bound:
                 continue
             above = [owner[used] for used in uses[one.value] if used in owner and used not in unsure]
             node = self._between(below, above, _array(one.value).shape)
-            if node is None or (one.value in owner and not self._fits(node, _array(one.value))):
+            loose = one.value in owner or one.name in repeated
+            if node is None or (loose and not self._fits(node, _array(one.value))):
                 continue
             previous = owner.pop(one.value, None)
             if previous is not None and previous is not node:
@@ -501,6 +523,15 @@ def _masked(value: Any) -> bool:
     return (
         isinstance(index, np.ndarray) and index.dtype == bool and not np.any(value.inputs[1].value)
     )
+
+
+def _masks(node: Node) -> bool:
+    """Whether a value lets only some of the elements of another through, as a ReLU does."""
+    sent: dict[Node, Array] = {}
+    if node.primitive is not None:
+        pull_useful(node, np.ones_like(node.value), sent, None, recorded=False)
+    slopes = [d for d in sent.values() if d.shape == node.value.shape]
+    return len(slopes) == 1 and len(np.unique(slopes[0])) == 2
 
 
 def _array(value: Any) -> Array:

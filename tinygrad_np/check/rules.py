@@ -199,7 +199,7 @@ def spread(
     rng = np.random.default_rng(seed)
 
     def shaken(value: Array) -> Array:
-        return np.asarray(value * (1 + STEP * rng.choice([-1.0, 1.0], np.shape(value))))
+        return np.asarray(value * (1 + STEP * np.sign(rng.random(np.shape(value)) - 0.5)))
 
     found = dict.fromkeys(exact.arrived, 0.0)
     for _ in range(2):

@@ -24,6 +24,7 @@ NOT_THE_USERS = (
     *(str(path) + os.sep for path in (_PACKAGE, _PACKAGE.with_name("nn"), Path(np.__file__).parent)),
     "<backward step>", "<frozen", "<__array_function__",
 )  # fmt: skip
+LIBRARIES = ("tinygrad_np", "nn", "numpy")  # what these make of text, too (a dataclass's __init__)
 STANDARD = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
 LONGEST_LIST = 400
 DEEPEST = 4  # containers within containers
@@ -118,7 +119,8 @@ class Watched:
     def _on_call(self, frame: FrameType, event: str, arg: Any) -> Any:
         if frame.f_code is ITEM and frame.f_locals["self"].node.needs:
             self._note_number(frame)
-        if not is_users(frame.f_code.co_filename):
+        room = frame.f_globals.get("__name__", "").partition(".")[0]
+        if not is_users(frame.f_code.co_filename) or room in LIBRARIES:
             return None
         if self._replaced is not None:
             self._replaced.replace_in(frame.f_globals)

@@ -8,8 +8,8 @@ from ...core import Node
 from ..case import Case
 from ..rules import Mistake
 from . import (
+    extrema,
     factors,
-    kinks,
     losses,
     normalised,
     operands,
@@ -23,7 +23,7 @@ from . import (
 
 # Every family in turn; of readings with the same numbers the earlier one is named first.
 FAMILIES = (
-    kinks.mistakes, losses.mistakes, paths.transposed, paths.missing, softmax.mistakes, normalised.mistakes, slopes.mistakes,
+    extrema.mistakes, losses.mistakes, paths.transposed, paths.missing, softmax.mistakes, normalised.mistakes, slopes.mistakes,
     sums.mistakes,
     operands.mistakes, shifts.mistakes, factors.mistakes, terms.mistakes,
 )  # fmt: skip

@@ -27,7 +27,8 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     arrived = case.local.arrived[target]
     c = ratio(there, arrived)
     for kind, text in readings(case, c, target):
-        yield Mistake(kind, text, (Edit(target, None, _times(c)),))
+        rank = 0 if kind == "sign" else 1
+        yield Mistake(kind, text, (Edit(target, None, _times(c)),), rank=rank)
     if len(parts) > 1:
         yield from _of_terms(case, target, parts)
     for node in case.span(target).inside - {target}:
@@ -106,9 +107,11 @@ def readings(case: Case, c: float, node: Node) -> Iterator[tuple[str, str]]:
                 "extra_batch_mean",
                 f"{name} is {n} times too small: divided by the batch size {n} once too often",
             )
-        elif n > 2 and (equal(n / (n - 1)) or equal((n - 1) / n) or equal(n / (n + 1)) or equal((n + 1) / n)):
-            yield "off_by_one", f"{name} has a divisor that is {n} but for one: a factor {c:.6g} too many"
+    near = [n for n in sorted(case.divided) if n > 2 and any(map(equal, _beside(n)))]
+    said = f"{name} has a divisor that is one off from {{}}: a factor {c:.6g} too many"
+    yield from (("off_by_one", said.format(n)) for n in near if n > 4)
     yield "factor", f"{name} has a factor {c:.6g} too many"
+    yield from (("off_by_one", said.format(n)) for n in near if n <= 4)
     for n in sorted(case.divided - case.batch):
         if equal(n) and n > 2:
             yield (
@@ -120,6 +123,11 @@ def readings(case: Case, c: float, node: Node) -> Iterator[tuple[str, str]]:
                 "extra_batch_mean",
                 f"{name} is {n} times too small: divided by {n} once too often",
             )
+
+
+def _beside(n: int) -> tuple[float, ...]:
+    """What is too much if a divisor of ``n`` is one off."""
+    return n / (n - 1), (n - 1) / n, n / (n + 1), (n + 1) / n
 
 
 def _is_averaged(case: Case, node: Node) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backward import unbroadcast
+from ...backward import pull_useful, unbroadcast
 from ...core import Node
 from ..case import Case, ratio, raw, reads
 from ..rules import Array, Change, Edit, Mistake, norm
@@ -16,6 +16,7 @@ Group = list[tuple[Node, Node]]
 
 
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
+    yield from _of_ends(case, target)
     for group in case.edges(target):
         yield from _of_formula(case, group)
         yield from _of_cotangent(case, target, group)
@@ -84,7 +85,7 @@ def _instead(case: Case, others: list[Node]) -> Iterator[tuple[str, str, list[Ar
             yield "overwritten_in_place", text, [other]
     if len(others) == 1:
         for node, value in case.arrays(shape):
-            if node is first or value is first.value or np.array_equal(value, first.value):
+            if node is first or _parallel(value, np.asarray(first.value)):
                 continue
             yield _kind_of_other(case, first, node, mask), case.name(node), [value]
         if len(shape) >= 2:
@@ -219,8 +220,44 @@ def _of_cotangent(case: Case, target: Node, group: Group) -> Iterator[Mistake]:
         yield Mistake("wrong_operand", text, (_from(consumer, node, array),))
 
 
+def _of_ends(case: Case, target: Node) -> Iterator[Mistake]:
+    """What the span starts from is another gradient, or what it was overwritten with."""
+    span = case.span(target)
+    name = f"d{case.name(target)}"
+    for end in span.steps:
+        if end in span.inside or end not in case.given:
+            continue
+        right = case.given[end]
+        for other in case.facts.rewritten.get(end, ()):
+            if other.shape == right.shape:
+                text = f"{name} is computed with d{case.name(end)} after it was overwritten in place"
+                yield Mistake("overwritten_in_place", text, _started(case, end, other), rank=0)
+        for one, array in case.given.items():
+            mine = one in (end, target) or one.primitive is None
+            if not mine and array.shape == right.shape and not _parallel(array, right):
+                text = f"{name} is computed with d{case.name(one)} where d{case.name(end)} belongs"
+                yield Mistake("wrong_operand", text, _started(case, end, array), rank=2)
+        for one, array in case.arrays(right.shape):
+            if not _parallel(array, right):
+                text = f"{name} is computed with {case.name(one)} where d{case.name(end)} belongs"
+                yield Mistake("wrong_operand", text, _started(case, end, array), free=True, rank=2)
+
+
+def _started(case: Case, end: Node, g: Array) -> tuple[Edit, ...]:
+    """The backward step of a node, given another cotangent."""
+    sent: dict[Node, Array] = {}
+    pull_useful(end, g, sent, None, recorded=False)
+
+    def always(made: Array) -> Change:
+        return lambda _, __: made
+
+    return tuple(Edit(end, parent, always(made)) for parent, made in sent.items())
+
+
 def _parallel(a: Array, b: Array) -> bool:
     """Whether two arrays differ by a factor only."""
+    if a.shape != b.shape or a.dtype.kind not in "fb":
+        return False
     return norm(b - ratio(b, a) * a) <= 1e-9 * norm(b)
 
 

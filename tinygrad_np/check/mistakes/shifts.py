@@ -15,6 +15,7 @@ from ..rules import Array, Edit, Mistake
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     for group in case.edges(target):
         yield from _indices(case, group)
+        yield from _windows(case, group)
     yield from _shifted(case, target)
 
 
@@ -44,6 +45,31 @@ def _indices(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
             "occurs twice counts once (np.add.at adds up)"
         )
         yield Mistake("missing_path", text, once)
+
+
+def _windows(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
+    """A part is cut out of a gradient one place too early or too late."""
+    consumer, node = group[0]
+    g, d = case.local.arrived[consumer], case.local.parts.get((consumer, node))
+    if d is None or g.ndim != d.ndim:
+        return
+    axes = [axis for axis in range(d.ndim) if d.shape[axis] != g.shape[axis]]
+    if len(axes) != 1 or d.shape[axes[0]] > g.shape[axes[0]]:
+        return
+    axis, n = axes[0], d.shape[axes[0]]
+    g = case.given.get(consumer, g)
+    for start in range(g.shape[axis] - n + 1):
+        if not np.array_equal(np.take(g, range(start, start + n), axis), d):
+            continue
+        for other in (start - 1, start + 1):
+            if 0 <= other <= g.shape[axis] - n:
+
+                def change(g: Array, _: Array | None, other: int = other) -> Array:
+                    return np.take(g, range(other, other + n), axis)
+
+                text = f"d{case.name(node)} is cut out of d{case.name(consumer)} at {other}, not at {start}"
+                yield Mistake("off_by_one", text, tuple(Edit(a, b, change) for a, b in group))
+        return
 
 
 def _parts(index: Any) -> tuple[Any, ...]:

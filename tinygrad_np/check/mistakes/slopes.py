@@ -75,11 +75,15 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
 def _of_block(
     case: Case, target: Node, block: list[Node], z: Node, a: Node, right: Array
 ) -> Iterator[Mistake]:
+    seen: list[Array] = []
     with np.errstate(all="ignore"):
         for kind, text, other in _instead(case, target, block, z, a, right):
             fits = other.shape == right.shape and np.isfinite(other).all()
-            if fits and (kind in PLAIN or not _is_multiple(other, right)):
-                rank = 1 if a in case.names else 2
+            if fits and kind not in PLAIN:
+                fits = not _is_multiple(other, right) and not any(np.allclose(other, one) for one in seen)
+            if fits:
+                seen.append(other)
+                rank = (1 if a in case.names else 2) - (kind in PLAIN)
                 yield Mistake(kind, text, (Edit(a, z, _factor(other), alone=True),), rank=rank)
         text = f"the mask in d{case.name(z)} is where the gradient itself is positive"
         if len(np.unique(right)) == 2:
@@ -189,6 +193,9 @@ def _instead(
     for said, rule in written:
         text = f"{said.format(output)} is written with {point}"
         yield ("mask_wrong" if mask else "derivative_at_wrong_point"), text, rule(x)
+        for array in (*case.facts.rewritten.get(a, ()), *case.facts.rewritten.get(z, ())):
+            text = f"{said.format(output)} is written with what {output} was overwritten by"
+            yield "overwritten_in_place", text, rule(array)
         for name, array in case.facts.stale:
             if array.shape == right.shape:
                 text = f"{said.format(output)} is written with {name}, which is not of this forward pass"

@@ -48,8 +48,9 @@ def _of_edge(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
     ]
     along = ", ".join(map(str, right))
 
-    def made(kind: str, text: str, total: Callable[[Array], Any]) -> Mistake:
-        return Mistake(kind, text, tuple(Edit(a, b, _after(a, b, total)) for a, b in group))
+    def made(kind: str, text: str, total: Callable[[Array], Any], rank: int = 1) -> Mistake:
+        edits = tuple(Edit(a, b, _after(a, b, total)) for a, b in group)
+        return Mistake(kind, text, edits, rank=rank)
 
     text = f"{name} is not summed over the axes that {case.name(node)} was broadcast along"
     yield made("unreduced_broadcast", text, lambda d: d)
@@ -58,11 +59,12 @@ def _of_edge(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
             continue
         text = f"{name} is summed over axis {', '.join(map(str, axes))}, not {along}"
         for keep in (False, True):
-            for total, kind in ((np.sum, "wrong_axis_sum"), (np.mean, "wrong_axis_sum")):
-                yield made(kind, text, partial(total, axis=axes, keepdims=keep))
+            for total, rank in ((np.sum, 1), (np.mean, 2)):
+                kind = "wrong_axis_sum"
+                yield made(kind, text, partial(total, axis=axes, keepdims=keep), rank)
                 if d.sum(axis=axes, keepdims=keep).size == node.value.size:
                     whole = partial(total, axis=axes, keepdims=keep)
-                    yield made(kind, text, lambda d, whole=whole: whole(d).reshape(shape))
+                    yield made(kind, text, lambda d, whole=whole: whole(d).reshape(shape), rank)
     text = f"{name} is summed over all axes, not axis {along} alone"
     yield made("wrong_axis_sum", text, np.sum)
     yield made("wrong_axis_sum", text, lambda d: np.full(shape, d.sum()))

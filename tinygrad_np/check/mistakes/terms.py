@@ -34,12 +34,13 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     for name, array, kind, why in known:
         c = ratio(off, array)
         parallel = norm(right - ratio(right, array) * array) <= 1e-6 * norm(right)
-        if parallel or (kind == "stale_cache" and abs(c - 1) > 1e-6):
+        part = any(node is target and norm(d + c * array) <= 1e-9 * norm(d) for (_, node), d in case.local.parts.items())
+        if part or parallel or (kind == "stale_cache" and abs(c - 1) > 1e-6):
             continue  # a factor, and no term
         if norm(off - c * array) <= case.near[target] and norm(off) > case.near[target]:
             times = "" if abs(c - 1) < 1e-9 else f"{c:.6g} * "
             text = f"d{own} has a term too many, {why}{times}{name}"
-            yield Mistake(kind, text, (Edit(target, None, _plus(c * array)),))
+            yield Mistake(kind, text, (Edit(target, None, _plus(c * array)),), rank=2)
 
 
 def _multiplied(case: Case, target: Node) -> Iterator[Mistake]:

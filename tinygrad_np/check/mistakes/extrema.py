@@ -1,4 +1,4 @@
-"""Conventions at ties of a maximum or minimum: no mistakes."""
+"""Maxima and minima over an axis: conventions at ties, which are no mistakes, and wrong masks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
             for share, said in ((_each, "each gets all of it"), (_first, "the first gets it"),
                                 (_last, "the last gets it")):  # fmt: skip
                 yield _convention(case, group, share, said)
+            yield from _masks(case, group)
         elif name in ("maximum", "minimum", "fmax", "fmin"):
             for side in (0.0, 1.0, 0.5):
                 yield _convention(case, group, _at_ties(side), f"the first gets {side:g} of it")
@@ -37,6 +38,28 @@ def _convention(
 
     text = f"where elements tie in {case.name(group[0][0])}, {said}: a convention"
     return Mistake("kink", text, tuple(Edit(a, b, change(a, b)) for a, b in group), rank=0)
+
+
+def _masks(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
+    consumer, node = group[0]
+    name, pool = f"d{case.name(node)}", case.name(consumer)
+    n = node.value.size // max(consumer.value.size, 1)
+
+    def made(kind: str, text: str, weigh: Callable[[Array], Array]) -> Mistake:
+        def change(a: Node, b: Node) -> Callable[[Array, Array | None], Array]:
+            def changed(g: Array, _: Array | None) -> Array:
+                ties, wide, _axes = _spread(a, b, g)
+                return weigh(ties) * wide
+
+            return changed
+
+        return Mistake(kind, text, tuple(Edit(a, b, change(a, b)) for a, b in group))
+
+    text = f"{name} goes to all elements, not to those that are the extremum {pool}"
+    yield made("mask_not_applied", text, np.ones_like)
+    text = f"{name} is spread evenly, as that of a mean, not to the extremum {pool}"
+    yield made("derivative_wrong_function", text, lambda ties: np.full(ties.shape, 1 / n))
+    yield made("mask_wrong", f"the mask in {name} is the opposite one", lambda ties: ~ties)
 
 
 def _spread(consumer: Node, node: Node, g: Array) -> tuple[Array, Array, tuple[int, ...]]:
