@@ -131,8 +131,8 @@ class _Check:
             a if label in what.single else np.asarray(a * rng.uniform(0.8, 1.25, a.shape), a.dtype)
             for label, a in zip(what.labels, what.arrays)
         ]
-        rolled = rows_rolled(what.data)
-        watched = Watched(lambda: what.warmed(moved, rolled))
+        shuffled = rows_shuffled(what.data)
+        watched = Watched(lambda: what.warmed(moved, shuffled))
         if watched.error is not None:  # on the user's own data it must run
             watched = Watched(lambda: what.warmed(moved, what.data_copies()))
         if watched.error is not None:
@@ -323,18 +323,18 @@ def _recorded(one: Any) -> Any:
     return tree.rebuild(one, lifted)
 
 
-def rows_rolled(data: tuple[Any, ...]) -> list[Any]:
+def rows_shuffled(data: tuple[Any, ...]) -> list[Any]:
     """The data with the samples of the batch in another order, if it is clear what the batch is."""
     arrays = [one for one in tree.leaves(list(data)) if isinstance(one, np.ndarray) and one.ndim]
     for axis in (0, -1):
         lengths = {a.shape[axis] for a in arrays}
         if arrays and len(lengths) == 1:
-            return [
-                tree.rebuild(
-                    one, lambda x: np.roll(x, 1, axis) if isinstance(x, np.ndarray) and x.ndim else x
-                )
-                for one in data
-            ]
+            order = np.random.default_rng(2).permutation(lengths.pop())
+
+            def shuffled(x: Any, axis: int = axis) -> Any:
+                return np.take(x, order, axis) if isinstance(x, np.ndarray) and x.ndim else x
+
+            return [tree.rebuild(one, shuffled) for one in data]
     return [copied(one) for one in data]
 
 

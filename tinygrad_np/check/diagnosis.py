@@ -16,7 +16,8 @@ from .mistakes import candidates
 from .mistakes.slopes import WITH_OUTPUT
 from .rules import Edit, Mistake, norm, run
 
-LONGEST = 200  # characters of a line that somebody would write
+SHORT, LONGEST = 60, 200  # characters of a line that somebody would write
+MOST_STEPS = 30  # of a backward pass that may become one line
 # How many backward steps may be run to explain one array: naive loops record thousands of nodes.
 STEPS = 120_000
 
@@ -128,18 +129,33 @@ def _diagnosis(
         nodes[0],
     )
     assert place is not None
-    return Diagnosis(one.kind, one.text, fix(case, place), evidence, everything and readings == 1)
+    sure = everything and readings == 1
+    return Diagnosis(one.kind, one.text, fix(case, place), evidence, sure, one.constant)
 
 
 def fix(case: Case, target: Node) -> str:
-    """The line that computes a gradient from those of the nearest named nodes; empty if it is no line."""
+    """The line that computes a gradient from those that were given; empty if it is no line.
+
+    If that is long, from those of the nearest named nodes.
+    """
+    given = {*case.given, case.loss}
+    for ends, longest in ((given, SHORT), ({*given, *case.names}, LONGEST)):
+        text = _line(case, target, ends)
+        if text and len(text) < longest:
+            return text
+    return ""
+
+
+def _line(case: Case, target: Node, known: set[Node]) -> str:
     ends: list[Node] = []
     todo, seen = [target], {target}
     for node in todo:
         for one in case.consumers.get(node, []):
             if one not in seen:
                 seen.add(one)
-                (ends if one in case.names or one is case.loss else todo).append(one)
+                (ends if one in known else todo).append(one)
+    if len(todo) > MOST_STEPS:
+        return ""
     if len(ends) == 1 and ends[0] is not case.loss:
         written = _slope_text(case, target, ends[0])
         if written:
@@ -149,15 +165,19 @@ def fix(case: Case, target: Node) -> str:
     with mode(recording=True, everything=True, watchers=()), np.errstate(all="ignore"):
         for node in sorted({*ends, *todo[1:]}, key=by_order, reverse=True):
             if node in region:
+                if node not in pending:
+                    continue
                 g = pending.pop(node)
             else:
                 g = Tensor(np.ones_like(node.value))
                 names[g.node] = "1" if node is case.loss else f"d{case.name(node)}"
             pull_useful(node, g, pending, region, recorded=True)
+    if target not in pending:
+        return ""
     text = formula.gradient(pending[target].node, names)
     if case.carried != 1.0 and target.primitive is None:
         text = f"({text}) / {case.carried:g}"
-    return f"d{case.name(target)} = {text}" if len(text) < LONGEST else ""
+    return f"d{case.name(target)} = {text}"
 
 
 def _slope_text(case: Case, z: Node, a: Node) -> str:

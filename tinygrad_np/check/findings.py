@@ -30,6 +30,8 @@ class Diagnosis:
         What the mistake, made on purpose, reproduces.
     certain : bool
         Whether it reproduces every array that was given, and no other reading does.
+    constant : float or None
+        The factor, where the mistake is one.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Diagnosis:
     fix: str
     evidence: str
     certain: bool
+    constant: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class BackpropReport:
         found = [
             replace(
                 one, note=one.note if hints == 2 else "",
-                diagnoses=tuple(replace(d, text="", fix="", evidence="") for d in one.diagnoses)
+                diagnoses=tuple(replace(d, text="", fix="", evidence="", constant=None) for d in one.diagnoses)
                 if hints == 2 else (),
             )
             for one in self.findings

@@ -51,6 +51,7 @@ class Mistake:
 
     ``free`` says that a constant is to be fitted: the edits give the wrong array but for a factor.
     ``rank`` is higher for what is less plausible: of readings with the same numbers it comes later.
+    ``constant`` is the factor, where the mistake is one.
     """
 
     kind: str
@@ -58,11 +59,12 @@ class Mistake:
     edits: tuple[Edit, ...]
     free: bool = False
     rank: int = 1
+    constant: float | None = None
 
     def scaled(self, c: float) -> Mistake:
         """The same with a constant; ``{c}`` in the text stands for it."""
         edits = tuple(replace(one, change=_scaled(one.change, c)) for one in self.edits)
-        return Mistake(self.kind, self.text.format(c=f"{c:.6g}"), edits, False, self.rank)
+        return Mistake(self.kind, self.text.format(c=f"{c:.6g}"), edits, False, self.rank, c)
 
 
 def _scaled(change: Change, c: float) -> Change:

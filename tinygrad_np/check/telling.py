@@ -16,20 +16,23 @@ Again = Callable[[tuple[Any, ...]], BackpropReport | None]
 
 
 def tell_apart(report: BackpropReport, what: Subject, again: Again) -> BackpropReport:
-    """Keep of several readings those that hold on fewer rows, too."""
-    doubtful = [one for one in report.findings if len(one.diagnoses) > 1]
+    """Keep of several readings those that hold on fewer rows, too; a factor may grow with them."""
+    doubtful = [
+        one for one in report.findings
+        if len(one.diagnoses) > 1 or any(d.kind == "factor" for d in one.diagnoses)
+    ]  # fmt: skip
     if not doubtful:
         return report
-    for data, rows in _fewer(what.data):
+    for data, before, rows in _fewer(what.data):
         other = again(data)
         if other is None or [one.name for one in other.findings] != [one.name for one in report.findings]:
             continue
-        found = tuple(_told(one, other[one.name], rows) for one in report.findings)
+        found = tuple(_told(one, other[one.name], before, rows) for one in report.findings)
         return replace(report, findings=found)
     return report
 
 
-def _fewer(data: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], int]]:
+def _fewer(data: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], int, int]]:
     """The data with fewer rows, or columns: along each axis that all its arrays have in common."""
     arrays = [one for one in tree.leaves(list(data)) if isinstance(one, np.ndarray) and one.ndim]
     found = []
@@ -45,15 +48,19 @@ def _fewer(data: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], int]]:
                     return x[:rows] if axis == 0 else x[..., :rows]
                 return x
 
-            found.append((tuple(tree.rebuild(one, cut) for one in data), rows))
+            found.append((tuple(tree.rebuild(one, cut) for one in data), n, rows))
     return found
 
 
-def _told(one: Finding, other: Finding, rows: int) -> Finding:
-    if len(one.diagnoses) < 2 or not other.diagnoses:
+def _told(one: Finding, other: Finding, before: int, rows: int) -> Finding:
+    if not one.diagnoses or not other.diagnoses:
         return one
     kept = [d for d in one.diagnoses if any(_agree(d, e) for e in other.diagnoses)]
-    if not kept or len(kept) == len(one.diagnoses):
+    if not kept:
+        growing = [_growing(d, e, before, rows) for d in one.diagnoses for e in other.diagnoses]
+        kept = [d for d in growing if d is not None]
+        return replace(one, diagnoses=tuple(kept)) if kept else one
+    if len(kept) == len(one.diagnoses):
         return one
     whole = "all" in kept[0].evidence
     first, *rest = kept
@@ -66,4 +73,20 @@ def _agree(a: Diagnosis, b: Diagnosis) -> bool:
     """Whether two runs give the same reading: a factor is the same only with the same number."""
     if a.kind != b.kind:
         return False
-    return a.kind not in ("factor", "off_by_one") or a.text == b.text
+    if a.kind != "factor" or a.constant is None or b.constant is None:
+        return True
+    return bool(np.isclose(a.constant, b.constant, rtol=1e-4))
+
+
+def _growing(a: Diagnosis, b: Diagnosis, before: int, rows: int) -> Diagnosis | None:
+    """A factor that is proportional to the number of rows: a divisor that does not change with it."""
+    constant = "factor" == a.kind == b.kind and a.constant is not None and b.constant is not None
+    if not constant or not np.isclose(a.constant / before, b.constant / rows, rtol=1e-4):  # type: ignore[operator]
+        return None
+    divisor = before / a.constant  # type: ignore[operator]
+    kind, text = a.kind, f"{a.text}: it is divided by {divisor:.6g} whatever the size of the batch, here {before}"
+    if divisor < 1.5:
+        kind = "missing_batch_mean"
+        text = f"{a.text}: {1 / divisor:.6g} times the size of the batch, {before}, by which it is not divided"
+    evidence = f"{a.evidence} On {rows} rows the factor is {b.constant:.6g}, in proportion."
+    return replace(a, kind=kind, text=text, evidence=evidence)

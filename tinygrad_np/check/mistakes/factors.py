@@ -26,9 +26,12 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     parts = {a: d for (a, b), d in case.local.parts.items() if b is target}
     arrived = case.local.arrived[target]
     c = ratio(there, arrived)
+    whole = case.loss in case.span(target).steps and case.loss not in case.given
     for kind, text in readings(case, c, target):
+        if whole and kind != "sign":
+            text += f" (it is the gradient of {c:.6g} * the loss)"
         rank = 0 if kind == "sign" else 1
-        yield Mistake(kind, text, (Edit(target, None, _times(c)),), rank=rank)
+        yield Mistake(kind, text, (Edit(target, None, _times(c)),), rank=rank, constant=c)
     if len(parts) > 1:
         yield from _of_terms(case, target, parts)
     for node in case.span(target).inside - {target}:

@@ -119,3 +119,5 @@ def _shifted(case: Case, target: Node) -> Iterator[Mistake]:
             end = "first" if step > 0 else "last"
             text = f"the {end} entry of {name} along axis {axis} is left out"
             yield Mistake("off_by_one", text, (Edit(target, None, clipped),))
+            text += ", and the others are {c} times too large"
+            yield Mistake("off_by_one", text, (Edit(target, None, clipped),), free=True, rank=2)

@@ -46,6 +46,8 @@ OTHERS: dict[str, Rule] = {
     "np.where({0} > 0, 1, exp({0}))": lambda v: np.where(v > 0, 1, np.exp(v)),
 }
 PLAIN = ("missing_activation_derivative", "derivative_all_ones", "kink")
+# Kinds that are looked for together with a constant factor, as two mistakes in one line.
+WITH_A_FACTOR = ("missing_activation_derivative", "derivative_at_wrong_point", "derivative_wrong_function")
 POWERS = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
 
 
@@ -83,6 +85,9 @@ def _of_block(
                 fits = not _is_multiple(other, right) and not any(np.allclose(other, one) for one in seen)
             if fits:
                 seen.append(other)
+                if kind in WITH_A_FACTOR:
+                    edit = Edit(a, z, _factor(other), alone=True)
+                    yield Mistake(kind, text + ", and there is a factor {c} too many", (edit,), True, 3)
                 rank = (1 if a in case.names else 2) - (kind in PLAIN)
                 yield Mistake(kind, text, (Edit(a, z, _factor(other), alone=True),), rank=rank)
         text = f"the mask in d{case.name(z)} is where the gradient itself is positive"
