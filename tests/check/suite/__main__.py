@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import time
 
-from . import running
+import numpy as np
+
+from . import peers, running
 from .families import PROGRAMS
 
 
@@ -21,9 +23,16 @@ def main() -> None:
         "--only", nargs="+", metavar="family", choices=families, help=", ".join(families)
     )
     parser.add_argument("--misses", action="store_true", help="list them")
+    parser.add_argument(
+        "--peers", action="store_true", help="other libraries' gradient checks, too"
+    )
     options = parser.parse_args()
     programs = [one for one in PROGRAMS if one.family in (options.only or families)]
     start = time.process_time()
+    if options.peers:
+        right = [case for case in running.right_cases(programs) if case.dtype == np.float64]
+        print(peers.compared(list(running.wrong_cases(programs)), right))
+        return
     outcomes = [running.outcome(case) for case in running.wrong_cases(programs)]
     acquittals = [running.acquittal(case) for case in running.right_cases(programs)]
     accused = [one for one in acquittals if one.accused]
@@ -51,4 +60,5 @@ def _miss(one: running.Outcome) -> str:
     return f"{fault:12} {one.case.title}\n             {wanted}  <-  {one.said}"
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -30,6 +30,7 @@ class Case(NamedTuple):
     title: str
     function: Callable[..., Any]
     problem: Problem
+    dtype: type[np.floating[Any]] = np.float64
 
 
 class Outcome(NamedTuple):
@@ -106,7 +107,7 @@ def right_cases(programs: Iterable[Program]) -> Iterator[Case]:
         for seed, (how, function) in enumerate(forms.items()):
             for dtype, N in (np.float64, 4 + 3 * seed), (np.float32, 19 - seed):
                 title = f"{program.family}, {program.name}, N = {N}, {dtype.__name__}: {how}"
-                yield Case(program, None, title, function, made(program, seed, N, dtype))
+                yield Case(program, None, title, function, made(program, seed, N, dtype), dtype)
 
 
 def checked(case: Case) -> tg.BackpropReport | str:

@@ -274,10 +274,10 @@ PROGRAMS = [
             Y_hat factor: dY_hat = 2.0 * error / len(error)
             Y_hat sign: dY_hat = -2.0 * error / error.size
         dW2 = np.matmul(h.T, dY_hat)
-            W2 wrong_operand: dW2 = np.matmul(z1.T, dY_hat)
+            W2/params[2] wrong_operand: dW2 = np.matmul(z1.T, dY_hat)
         db2 = dY_hat.sum(0)
-            b2 wrong_axis_sum: db2 = dY_hat.sum(1)
-            b2 wrong_operand|factor: db2 = error.sum(0)
+            b2/params[3] wrong_axis_sum: db2 = dY_hat.sum(1)
+            b2/params[3] wrong_operand|factor: db2 = error.sum(0)
         dh = np.matmul(dY_hat, W2.T)
             h wrong_operand|factor: dh = np.matmul(error, W2.T)
         dz1 = dh * (1 - np.tanh(z1) ** 2)
@@ -287,8 +287,8 @@ PROGRAMS = [
             z1 derivative_at_wrong_point: dz1 = dh * (1 - np.tanh(h) ** 2)
             z1 derivative_wrong_function: dz1 = dh * (1 - np.tanh(z1))
         db1 = dz1.sum(0)
-            b1 unreduced_broadcast: db1 = dz1
-            b1 sign: db1 = -dz1.sum(0)
+            b1/params[1] unreduced_broadcast: db1 = dz1
+            b1/params[1] sign: db1 = -dz1.sum(0)
         """),
     Program(three_layers, square_layers, """
         dz3 = (p - t) / m
