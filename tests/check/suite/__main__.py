@@ -38,12 +38,13 @@ def main() -> None:
     accused = [one for one in acquittals if one.accused]
     if options.misses:
         for one in outcomes:
-            if not all(one.marks):
+            if not all(one.marks) or one.overbold:
                 print(_miss(one))
         for two in accused:
             print(f"accused      {two.case.title}\n             {two.said}")
     print(f"{len(programs)} programs of {len({one.family for one in programs})} families")
     print(running.table(outcomes))
+    print(f"certain of what was not so: {sum(one.overbold for one in outcomes)}")
     print(f"right programs: {len(acquittals)}, accused: {len(accused)}")
     print(f"{time.process_time() - start:.0f} seconds of CPU")
 
@@ -51,11 +52,14 @@ def main() -> None:
 def _miss(one: running.Outcome) -> str:
     mistake = one.case.mistake
     assert mistake is not None
-    words = "not detected", "not located", "not named", "not first"
-    fault = next(
-        word for word, mark in zip(words, (one.detected, one.located, one.within_three, one.first))
-        if not mark
-    )  # fmt: skip
+    faults = {
+        "not detected": not one.detected,
+        "not located": not one.located,
+        "not named": not one.within_three,
+        "not first": not one.first,
+        "overbold": one.overbold,
+    }
+    fault = next(name for name, holds in faults.items() if holds)
     wanted = f"{'/'.join(mistake.quantities)}: {'|'.join(mistake.kinds)}"
     return f"{fault:12} {one.case.title}\n             {wanted}  <-  {one.said}"
 

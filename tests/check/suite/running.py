@@ -34,13 +34,17 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the checker said about a wrong program, and what of that was so."""
+    """What the checker said about a wrong program, and what of that was so.
+
+    ``overbold`` is a diagnosis given as certain that is not what was done.
+    """
 
     case: Case
     detected: bool
     located: bool
     first: bool
     within_three: bool
+    overbold: bool
     said: str
 
     @property
@@ -122,14 +126,14 @@ def outcome(case: Case) -> Outcome:
     report, mistake = checked(case), case.mistake
     assert mistake is not None
     if isinstance(report, str):
-        return Outcome(case, False, False, False, False, report)
+        return Outcome(case, False, False, False, False, False, report)
     place = report.first_wrong
+    diagnoses = report[place].diagnoses if place is not None else ()
     located = place in mistake.quantities
-    kinds = [one.kind for one in report[place].diagnoses] if place is not None else []
-    said = f"{place}: {', '.join(kinds) or 'no kind'}"
-    named = located and bool({*kinds[:1]} & {*mistake.kinds})
-    within = located and bool({*kinds[:3]} & {*mistake.kinds})
-    return Outcome(case, not report.ok, located, named, within, said)
+    so = [located and one.kind in mistake.kinds for one in diagnoses]
+    overbold = any(one.certain and not right for one, right in zip(diagnoses, so))
+    said = f"{place}: {', '.join(one.kind for one in diagnoses) or 'no kind'}"
+    return Outcome(case, not report.ok, located, any(so[:1]), any(so[:3]), overbold, said)
 
 
 def acquittal(case: Case) -> Acquittal:

@@ -164,6 +164,7 @@ def test_what_counts_as_detected_located_and_named():
     assert running.shares(found) == {
         "detected": 1, "located": 2 / 3, "first": 1 / 3, "within three": 1 / 3,
     }  # fmt: skip
+    assert [one.overbold for one in found] == [False, True, True]
     case = next(running.right_cases([program]))
     assert not running.acquittal(case).accused
     (wrong, *_) = running.wrong_cases([program])
@@ -194,3 +195,11 @@ def test_the_first_wrong_quantity_and_the_kind_are_named():
         if share < running.GOALS[goal]
     }
     assert short == {}, running.table(everything)
+
+
+def test_no_diagnosis_is_certain_of_what_was_not_so():
+    overbold = [
+        (one.case.title, one.said)
+        for family in FAMILIES for one in outcomes(family) if one.overbold
+    ]  # fmt: skip
+    assert overbold == []

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..program import Program, arrays
 
-STEPS = 4
+STEPS = 3
 
 
 def sigmoid(x):
@@ -19,7 +19,7 @@ def gates(rng, N):
 def named_gates(rng, N):
     shapes = {f"W{gate}": (3, 4) for gate in "zrh"} | {f"U{gate}": (4, 4) for gate in "zrh"}
     params = arrays(rng, **shapes, V=(4, 2))
-    return params, rng.normal(size=(N, STEPS - 1, 3)), rng.normal(size=(N, 2))
+    return params, rng.normal(size=(N, STEPS, 3)), rng.normal(size=(N, 2))
 
 
 def lstm(params, X, T):
@@ -113,25 +113,25 @@ PROGRAMS = [
         dy = (y - T) / N
             y missing_batch_mean: dy = y - T
         do = dh * tanh_c
-            o[3]/cache[3][3] wrong_operand: do = dh * c_prev
+            o[2]/cache[2][3] wrong_operand: do = dh * c_prev
         dc = dc + dh * o * (1 - tanh_c**2)
-            c[2]/cache[3][5] missing_path: dc = dh * o * (1 - tanh_c**2)
-            c[3] missing_activation_derivative|derivative_all_ones: dc = dc + dh * o
-            c[3] wrong_operand|missing_activation_derivative: dc = dc + dh * (1 - tanh_c**2)
+            c[1]/cache[2][5] missing_path: dc = dh * o * (1 - tanh_c**2)
+            c[2] missing_activation_derivative|derivative_all_ones: dc = dc + dh * o
+            c[2] wrong_operand|missing_activation_derivative: dc = dc + dh * (1 - tanh_c**2)
         di = dc * g
-            i[3]/cache[3][1] wrong_operand: di = dc * f
+            i[2]/cache[2][1] wrong_operand: di = dc * f
         df = dc * c_prev
-            f[3]/cache[3][2] wrong_operand: df = dc * tanh_c
+            f[2]/cache[2][2] wrong_operand: df = dc * tanh_c
         dg = dc * i
-            g[3]/cache[3][4] wrong_operand: dg = dc * f
+            g[2]/cache[2][4] wrong_operand: dg = dc * f
         dai = di * i * (1 - i)
-            a[3] missing_activation_derivative|derivative_all_ones: dai = di
-            a[3] derivative_wrong_function: dai = di * (1 - i**2)
+            a[2] missing_activation_derivative|derivative_all_ones: dai = di
+            a[2] derivative_wrong_function: dai = di * (1 - i**2)
         dag = dg * (1 - g**2)
-            a[3] derivative_wrong_function: dag = dg * g * (1 - g)
-            a[3] derivative_at_wrong_point: dag = dg * (1 - np.tanh(g) ** 2)
+            a[2] derivative_wrong_function: dag = dg * g * (1 - g)
+            a[2] derivative_at_wrong_point: dag = dg * (1 - np.tanh(g) ** 2)
         da = np.concatenate([dai, daf, dao, dag], axis=1)
-            a[3] wrong_operand: da = np.concatenate([dai, dao, daf, dag], axis=1)
+            a[2] wrong_operand: da = np.concatenate([dai, dao, daf, dag], axis=1)
         dW = dW + xh.T @ da
             W missing_path: dW = xh.T @ da
             W factor: dW = dW + 2 * xh.T @ da
@@ -139,12 +139,12 @@ PROGRAMS = [
             b mean_instead_of_sum|extra_batch_mean: db = db + da.mean(axis=0)
             b missing_path: db = da.sum(axis=0)
         dh = dxh[:, 3:]
-            h[2] off_by_one: dh = dxh[:, 2:-1]
-            h[2] sign: dh = -dxh[:, 3:]
+            h[1] off_by_one: dh = dxh[:, 2:-1]
+            h[1] sign: dh = -dxh[:, 3:]
         dc = dc * f
             right: dc = f * dc
-            c[2]/cache[3][5] wrong_operand: dc = dc * i
-            c[2]/cache[3][5] wrong_operand|missing_activation_derivative: pass
+            c[1]/cache[2][5] wrong_operand: dc = dc * i
+            c[1]/cache[2][5] wrong_operand|missing_activation_derivative: pass
         """, (sigmoid,)),
     Program(gru, named_gates, """
         dz = dh * (h[t] - n[t])
