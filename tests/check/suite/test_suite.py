@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tinygrad_np.check.matching import quantity_of
 
 from . import running
 from .families import PROGRAMS
-from .program import KINDS, Program
+from .program import ALIKE, KINDS, Program
 
 FAMILIES = sorted({one.family for one in PROGRAMS})
 EVERY = pytest.mark.parametrize("program", PROGRAMS, ids=lambda one: one.name)
@@ -101,6 +102,14 @@ def test_there_is_enough_of_everything():
     assert sum(kinds.values()) >= 250
     assert sum(1 for _ in running.right_cases(PROGRAMS)) >= 100
     assert KINDS - {"other_loss"} == set(kinds)
+
+
+def test_no_pair_of_kinds_is_called_alike_for_nothing():
+    used = {
+        frozenset(pair)
+        for program in PROGRAMS for one in program.mistakes for pair in combinations(one.kinds, 2)
+    }  # fmt: skip
+    assert used == {frozenset(pair.split()) for pair in ALIKE}
 
 
 # -- how a program is mutated ------------------------------------------------------------------------

@@ -117,7 +117,7 @@ PROGRAMS = [
         dc = dc + dh * o * (1 - tanh_c**2)
             c[1]/cache[2][5] missing_path: dc = dh * o * (1 - tanh_c**2)
             c[2] missing_activation_derivative|derivative_all_ones: dc = dc + dh * o
-            c[2] wrong_operand|missing_activation_derivative: dc = dc + dh * (1 - tanh_c**2)
+            c[2] missing_factor|missing_activation_derivative|wrong_operand: dc = dc + dh * (1 - tanh_c**2)
         di = dc * g
             i[2]/cache[2][1] wrong_operand: di = dc * f
         df = dc * c_prev
@@ -144,7 +144,7 @@ PROGRAMS = [
         dc = dc * f
             right: dc = f * dc
             c[1]/cache[2][5] wrong_operand: dc = dc * i
-            c[1]/cache[2][5] wrong_operand|missing_activation_derivative: pass
+            c[1]/cache[2][5] missing_factor|missing_activation_derivative|wrong_operand: pass
         """, (sigmoid,)),
     Program(gru, named_gates, """
         dz = dh * (h[t] - n[t])
@@ -153,7 +153,7 @@ PROGRAMS = [
             z[2] off_by_one|wrong_operand: dz = dh * (h[t + 1] - n[t])
         dn = dh * (1 - z[t])
             n[2] wrong_operand: dn = dh * z[t]
-            n[2] wrong_operand|missing_activation_derivative: dn = dh
+            n[2] missing_factor|missing_activation_derivative|wrong_operand: dn = dh
         dn_in = dn * (1 - n[t] ** 2)
             rh[2]/Uh/Wh missing_activation_derivative|derivative_all_ones: dn_in = dn
             rh[2]/Uh/Wh derivative_wrong_function: dn_in = dn * n[t] * (1 - n[t])
@@ -175,7 +175,7 @@ PROGRAMS = [
             h[2] missing_path: dh = drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
             h[2] detached|missing_path: dh = dh * z[t] + drh * r[t]
             h[2] missing_path: dh = dh * z[t] + drh * r[t] + dz_in @ Uz.T
-            h[2] wrong_operand|missing_activation_derivative: dh = dh * z[t] + drh + dz_in @ Uz.T + dr_in @ Ur.T
+            h[2] missing_factor|missing_activation_derivative|wrong_operand: dh = dh * z[t] + drh + dz_in @ Uz.T + dr_in @ Ur.T
             h[2] sign: dh = dh * z[t] - drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
         """, (sigmoid,)),
 ]  # fmt: skip
