@@ -87,8 +87,9 @@ ALIKE = {
 class Mistake(NamedTuple):
     """A line, what a slip makes of it, and what the checker ought to say.
 
-    ``quantities`` are the names by which the first wrong gradient may go; ``kinds`` what it is, and
-    other names for the same numbers.
+    ``quantities`` are the names by which the first wrong gradient may go, or ``~da`` for the one that
+    the variable ``da`` holds, where its quantity has no name; ``kinds`` what it is, and other names for
+    the same numbers.
     """
 
     quantities: tuple[str, ...]

@@ -128,8 +128,10 @@ def outcome(case: Case) -> Outcome:
     if isinstance(report, str):
         return Outcome(case, False, False, False, False, False, report)
     place = report.first_wrong
-    diagnoses = report[place].diagnoses if place is not None else ()
-    located = place in mistake.quantities
+    finding = next((one for one in report.findings if one.name == place), None)
+    diagnoses = finding.diagnoses if finding is not None else ()
+    names = {place, f"~{finding.given}"} if finding is not None else set()
+    located = bool(names & {*mistake.quantities})
     so = [located and one.kind in mistake.kinds for one in diagnoses]
     overbold = any(one.certain and not right for one, right in zip(diagnoses, so))
     said = f"{place}: {', '.join(one.kind for one in diagnoses) or 'no kind'}"
