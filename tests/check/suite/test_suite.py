@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import cache
 from itertools import combinations
@@ -13,7 +14,7 @@ import tinygrad_np as tg
 from tinygrad_np import tree
 from tinygrad_np.check.matching import quantity_of
 
-from . import running
+from . import peers, running
 from .families import PROGRAMS
 from .program import ALIKE, KINDS, Program
 
@@ -212,3 +213,54 @@ def test_no_diagnosis_is_certain_of_what_was_not_so():
         for family in FAMILIES for one in outcomes(family) if one.overbold
     ]  # fmt: skip
     assert overbold == []
+
+
+# -- the peers ---------------------------------------------------------------------------------------
+
+
+def shifted(params, x, t):
+    W, b = params["W"], params["b"]
+    y = x @ W + b
+    loss = np.sum((y - t) ** 2)
+    dy = 2 * (y - t)
+    dW = x.T @ dy
+    db = dy.sum(axis=0)
+    return loss, {"W": dW, "b": db}
+
+
+def problem_of_shifted(rng, N):
+    params = {"W": rng.normal(size=(4, 3)), "b": rng.normal(size=3)}
+    return params, rng.normal(size=(N, 4)), rng.normal(size=(N, 3))
+
+
+@pytest.mark.parametrize("peer", peers.CHECKS)
+def test_what_a_peer_says(peer):
+    module, check = peers.CHECKS[peer]
+    pytest.importorskip(module)
+    program = Program(shifted, problem_of_shifted, """
+        db = dy.sum(axis=0)
+            b sign: db = -dy.sum(axis=0)
+            b unreduced_broadcast: db = dy
+        dW = x.T @ dy
+            W transpose: dW = dy.T @ x
+        dy = 2 * (y - t)
+            y factor: dy = y - t
+    """)  # fmt: skip
+    cases = list(running.wrong_cases([program]))
+    found = {one.mistake.kinds[0]: peers.answered(check, one) for one in cases}
+    right = next(running.right_cases([program]))
+    assert not peers.answered(check, right).detected
+    assert found["sign"] == (True, peer != "JAX", False)
+    assert found["factor"] == (True, False, False)  # dy is no parameter
+    assert found["unreduced_broadcast"].detected == (peer != "PyTorch")
+    assert found["transpose"].detected
+    table = peers.compared(cases, [right])
+    assert re.search(r"(?m)^first wrong quantity named +4 +4 ", table)
+    assert re.search(r"(?m)^right programs accused +1 +0 ", table)
+
+
+def test_a_peer_that_is_not_installed_is_said_to_be_missing(monkeypatch):
+    missing = {"PyTorch": ("no_such_module", peers.torch_gradcheck)}
+    monkeypatch.setattr(peers, "CHECKS", missing)
+    table = peers.compared([], [])
+    assert "PyTorch is not installed, and was not asked." in table
