@@ -73,7 +73,7 @@ ALIKE = {
     "mask_wrong missing_path": "one branch of a function without its slope",
     "factor missing_activation_derivative": "on a branch of constant slope, leaving it out is a factor",
     "factor derivative_all_ones": "on a branch of constant slope, leaving it out is a factor",
-    "factor extra_term": "a mask of one constant value, twice, is that factor once more",
+    "factor extra_term": "of a mask with one value, or of a single number, a term more is a factor",
     "mask_not_applied wrong_operand": "what no mask was applied to is another array",
     "mask_not_applied factor": "what is left of an inverted dropout mask is its factor 1/keep",
     "mask_not_applied derivative_wrong_function": "without the mask it is another function's slope",

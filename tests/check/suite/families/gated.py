@@ -115,7 +115,7 @@ PROGRAMS = [
         do = dh * tanh_c
             o[1]/cache[1][3] wrong_operand: do = dh * c_prev
         dc = dc + dh * o * (1 - tanh_c**2)
-            c[0]/cache[1][5] missing_path: dc = dh * o * (1 - tanh_c**2)
+            c[0]/cache[1][5]/c_prev missing_path: dc = dh * o * (1 - tanh_c**2)
             c[1] missing_activation_derivative|derivative_all_ones: dc = dc + dh * o
             c[1] missing_factor|missing_activation_derivative|wrong_operand: dc = dc + dh * (1 - tanh_c**2)
         di = dc * g
@@ -125,11 +125,11 @@ PROGRAMS = [
         dg = dc * i
             g[1]/cache[1][4] wrong_operand: dg = dc * f
         dai = di * i * (1 - i)
-            a[1] missing_activation_derivative|derivative_all_ones: dai = di
-            a[1] derivative_wrong_function: dai = di * (1 - i**2)
+            a[1]/~dai missing_activation_derivative|derivative_all_ones: dai = di
+            a[1]/~dai derivative_wrong_function: dai = di * (1 - i**2)
         dag = dg * (1 - g**2)
-            a[1] derivative_wrong_function: dag = dg * g * (1 - g)
-            a[1] derivative_at_wrong_point: dag = dg * (1 - np.tanh(g) ** 2)
+            a[1]/~dag derivative_wrong_function: dag = dg * g * (1 - g)
+            a[1]/~dag derivative_at_wrong_point: dag = dg * (1 - np.tanh(g) ** 2)
         da = np.concatenate([dai, daf, dao, dag], axis=1)
             a[1] wrong_operand: da = np.concatenate([dai, dao, daf, dag], axis=1)
         dW = dW + xh.T @ da
@@ -143,8 +143,8 @@ PROGRAMS = [
             h[0] sign: dh = -dxh[:, 3:]
         dc = dc * f
             right: dc = f * dc
-            c[0]/cache[1][5] wrong_operand: dc = dc * i
-            c[0]/cache[1][5] missing_factor|missing_activation_derivative|wrong_operand: pass
+            c[0]/cache[1][5]/c_prev wrong_operand: dc = dc * i
+            c[0]/cache[1][5]/c_prev missing_factor|missing_activation_derivative|wrong_operand: pass
         """, (sigmoid,)),
     Program(gru, named_gates, """
         dz = dh * (h[t] - n[t])
