@@ -1,13 +1,15 @@
 """How good is the checker of hand-written backprop? Its figures on programs whose answer is known.
 
-``python -m tests.check.suite`` checks every program with each of its mistakes, and the right ones
-as they are. ``--misses`` lists what was not detected, located or named, ``--only`` takes some
-families, ``--peers`` asks the gradient checks of PyTorch, JAX and autograd about the same cases.
+``python -m tests.check.suite`` checks every program with each of its mistakes, and the right ones as
+they are; it fails if the checker falls short of what it is held to. ``--misses`` lists what was not
+detected, located or named, and who was accused; ``--only`` takes some families; ``--peers`` asks the
+gradient checks of PyTorch, JAX and autograd about the same programs.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 import numpy as np
@@ -47,6 +49,8 @@ def main() -> None:
     print(f"certain of what was not so: {sum(one.overbold for one in outcomes)}")
     print(f"right programs: {len(acquittals)}, accused: {len(accused)}")
     print(f"{time.process_time() - start:.0f} seconds of CPU")
+    overbold = any(one.overbold for one in outcomes)
+    sys.exit(bool(running.short_of(outcomes) or accused or overbold))
 
 
 def _miss(one: running.Outcome) -> str:

@@ -14,7 +14,7 @@ from tinygrad_np import tree
 from .program import Mistake, Problem, Program
 
 SAMPLES = 7
-# What the issue of a good checker is held to: shares of the cases.
+# What a good checker is held to: shares of the wrong programs.
 GOALS = {"detected": 1.0, "located": 0.97, "first": 0.90, "within three": 0.97}
 
 
@@ -151,6 +151,11 @@ def shares(outcomes: list[Outcome]) -> dict[str, float]:
     """The share of the cases that were detected, located, and named first and within three."""
     columns = zip(*(one.marks for one in outcomes))
     return {goal: float(np.mean(column)) for goal, column in zip(GOALS, columns)}
+
+
+def short_of(outcomes: list[Outcome]) -> list[str]:
+    """The goals that are missed."""
+    return [goal for goal, share in shares(outcomes).items() if share < GOALS[goal]]
 
 
 def table(outcomes: list[Outcome]) -> str:
