@@ -23,7 +23,7 @@ KINDS = {
     "unreduced_broadcast", "mean_instead_of_sum", "stale_cache", "wrong_operand",
     "missing_regularisation", "softmax_jacobian_diagonal_only", "off_by_one", "mask_not_applied",
     "mask_wrong", "mask_reused", "batchnorm_statistics_constant", "detached",
-    "overwritten_in_place", "other_loss",
+    "overwritten_in_place", "other_loss", "missing_factor",
 }  # fmt: skip
 
 # Kinds that are two names of the same numbers. A mistake may be written down with several kinds only
@@ -36,7 +36,6 @@ ALIKE = {
     "batchnorm_statistics_constant missing_path": "one statistic held constant is one path less",
     "overwritten_in_place wrong_operand": "what was written over it is another array",
     "overwritten_in_place derivative_at_wrong_point": "a derivative of what was written over it",
-    "overwritten_in_place missing_activation_derivative": "a slope multiplied into a discarded copy",
     "off_by_one wrong_operand": "the neighbouring layer's or step's array is another array",
     "off_by_one derivative_at_wrong_point": "the slope at the neighbouring layer or step",
     "off_by_one missing_path": "a loop that ends one step early leaves out that step's term",
@@ -49,13 +48,18 @@ ALIKE = {
     "mask_reused wrong_operand": "the mask of another layer is another array of this pass",
     "missing_regularisation factor": "half of the penalty's slope is the slope of half the penalty",
     "missing_batch_mean factor": "the batch size is a number like any other",
-    "extra_batch_mean factor": "the batch size is a number like any other",
     "derivative_at_wrong_point wrong_operand": "a slope's formula that reads another array",
-    "derivative_at_wrong_point derivative_wrong_function": "h (1 - h) of z: the formula or its point",
     "extra_term softmax_jacobian_diagonal_only": "p (1 - p) once more, or softmax by its diagonal",
     "wrong_operand factor": "an array and a multiple of it, the one where the other belongs",
     "off_by_one mask_wrong": "the mask of the neighbouring layer or step",
     "unreduced_broadcast wrong_axis_sum": "a sum along an axis of length 1 sums nothing",
+    "missing_factor missing_activation_derivative": "a local derivative left out is a factor left out",
+    "missing_factor wrong_operand": "a factor left out is a 1 in its place",
+    "missing_factor missing_batch_mean": "1/n is a factor",
+    "missing_factor factor": "a factor of one number is a factor",
+    "extra_term other_loss": "the sigmoid's slope once more is what a squared error would give",
+    "softmax_jacobian_diagonal_only other_loss": "softmax by its diagonal, after a squared error",
+    "mean_instead_of_sum missing_batch_mean": "a sum where a mean belongs lacks its 1/n",
     "wrong_operand missing_activation_derivative": "a gradient from before its derivative is one without it",
     "mean_instead_of_sum factor": "the length of an axis is a number like any other",
     "transpose wrong_operand": "the elements in another order are another array",
@@ -69,7 +73,7 @@ ALIKE = {
     "mask_wrong missing_path": "one branch of a function without its slope",
     "factor missing_activation_derivative": "on a branch of constant slope, leaving it out is a factor",
     "factor derivative_all_ones": "on a branch of constant slope, leaving it out is a factor",
-    "factor extra_term": "a mask of one constant value, twice, is that factor once more",
+    "factor extra_term": "of a mask with one value, or of a single number, a term more is a factor",
     "mask_not_applied wrong_operand": "what no mask was applied to is another array",
     "mask_not_applied factor": "what is left of an inverted dropout mask is its factor 1/keep",
     "mask_not_applied derivative_wrong_function": "without the mask it is another function's slope",
@@ -77,15 +81,15 @@ ALIKE = {
     "mask_wrong extra_term": "a mask multiplied in twice",
     "mask_wrong wrong_operand": "a mask is an array",
     "mask_wrong transpose": "a transposed mask is another mask",
-    "missing_path extra_term": "a term taken away from a difference is one added",
 }  # fmt: skip
 
 
 class Mistake(NamedTuple):
     """A line, what a slip makes of it, and what the checker ought to say.
 
-    ``quantities`` are the names by which the first wrong gradient may go; ``kinds`` what it is, and
-    other names for the same numbers.
+    ``quantities`` are the names by which the first wrong gradient may go, or ``~da`` for the one that
+    the variable ``da`` holds, where its quantity has no name; ``kinds`` what it is, and other names for
+    the same numbers.
     """
 
     quantities: tuple[str, ...]

@@ -14,7 +14,7 @@ from tinygrad_np import tree
 from .program import Mistake, Problem, Program
 
 SAMPLES = 7
-# What the issue of a good checker is held to: shares of the cases.
+# What a good checker is held to: shares of the wrong programs.
 GOALS = {"detected": 1.0, "located": 0.97, "first": 0.90, "within three": 0.97}
 
 
@@ -30,16 +30,21 @@ class Case(NamedTuple):
     title: str
     function: Callable[..., Any]
     problem: Problem
+    dtype: type[np.floating[Any]] = np.float64
 
 
 class Outcome(NamedTuple):
-    """What the checker said about a wrong program, and what of that was so."""
+    """What the checker said about a wrong program, and what of that was so.
+
+    ``overbold`` is a diagnosis given as certain that is not what was done.
+    """
 
     case: Case
     detected: bool
     located: bool
     first: bool
     within_three: bool
+    overbold: bool
     said: str
 
     @property
@@ -106,7 +111,7 @@ def right_cases(programs: Iterable[Program]) -> Iterator[Case]:
         for seed, (how, function) in enumerate(forms.items()):
             for dtype, N in (np.float64, 4 + 3 * seed), (np.float32, 19 - seed):
                 title = f"{program.family}, {program.name}, N = {N}, {dtype.__name__}: {how}"
-                yield Case(program, None, title, function, made(program, seed, N, dtype))
+                yield Case(program, None, title, function, made(program, seed, N, dtype), dtype)
 
 
 def checked(case: Case) -> tg.BackpropReport | str:
@@ -121,14 +126,16 @@ def outcome(case: Case) -> Outcome:
     report, mistake = checked(case), case.mistake
     assert mistake is not None
     if isinstance(report, str):
-        return Outcome(case, False, False, False, False, report)
+        return Outcome(case, False, False, False, False, False, report)
     place = report.first_wrong
-    located = place in mistake.quantities
-    kinds = [one.kind for one in report[place].diagnoses] if place is not None else []
-    said = f"{place}: {', '.join(kinds) or 'no kind'}"
-    named = located and bool({*kinds[:1]} & {*mistake.kinds})
-    within = located and bool({*kinds[:3]} & {*mistake.kinds})
-    return Outcome(case, not report.ok, located, named, within, said)
+    finding = next((one for one in report.findings if one.name == place), None)
+    diagnoses = finding.diagnoses if finding is not None else ()
+    names = {place, f"~{finding.given}"} if finding is not None else set()
+    located = bool(names & {*mistake.quantities})
+    so = [located and one.kind in mistake.kinds for one in diagnoses]
+    overbold = any(one.certain and not right for one, right in zip(diagnoses, so))
+    said = f"{place}: {', '.join(one.kind for one in diagnoses) or 'no kind'}"
+    return Outcome(case, not report.ok, located, any(so[:1]), any(so[:3]), overbold, said)
 
 
 def acquittal(case: Case) -> Acquittal:
@@ -144,6 +151,11 @@ def shares(outcomes: list[Outcome]) -> dict[str, float]:
     """The share of the cases that were detected, located, and named first and within three."""
     columns = zip(*(one.marks for one in outcomes))
     return {goal: float(np.mean(column)) for goal, column in zip(GOALS, columns)}
+
+
+def short_of(outcomes: list[Outcome]) -> list[str]:
+    """The goals that are missed."""
+    return [goal for goal, share in shares(outcomes).items() if share < GOALS[goal]]
 
 
 def table(outcomes: list[Outcome]) -> str:

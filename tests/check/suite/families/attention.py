@@ -107,7 +107,7 @@ PROGRAMS = [
             Wo wrong_operand: dWo = V.T @ dY
         dV = A.T @ dO
             V transpose: dV = A @ dO
-            V wrong_operand: dV = dO
+            V missing_factor|missing_activation_derivative|wrong_operand: dV = dO
         dA = dO @ V.T
             A wrong_operand: dA = dO @ O.T
             A sign: dA = -dO @ V.T
@@ -162,7 +162,7 @@ PROGRAMS = [
     Program(batch_of_sequences, several, """
         dC = np.repeat(dpooled[:, None, :], L, axis=1) / L
             right: dC = dpooled[:, None, :] / L * np.ones((N, L, 1))
-            C factor: dC = np.repeat(dpooled[:, None, :], L, axis=1)
+            C factor|missing_batch_mean: dC = np.repeat(dpooled[:, None, :], L, axis=1)
         dV = np.einsum("nij,nih->njh", P, dC)
             V transpose: dV = np.einsum("nij,njh->nih", P, dC)
         dS = P * (dP - (dP * P).sum(axis=-1, keepdims=True))

@@ -99,7 +99,7 @@ PROGRAMS = [
             beta mean_instead_of_sum|extra_batch_mean: dbeta = dout.mean(axis=0)
             beta wrong_operand|missing_activation_derivative: dbeta = dh.sum(axis=0)
         dxhat = dout * gamma
-            xhat wrong_operand|missing_activation_derivative: dxhat = dout
+            xhat missing_factor|missing_activation_derivative|wrong_operand: dxhat = dout
             xhat wrong_operand: dxhat = dout * beta
         da = (dxhat - dxhat.mean(axis=0) - xhat * (dxhat * xhat).mean(axis=0)) / np.sqrt(var + eps)
             right: da = (N * dxhat - dxhat.sum(0) - xhat * (dxhat * xhat).sum(0)) / (N * np.sqrt(var + eps))

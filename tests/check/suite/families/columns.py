@@ -93,7 +93,7 @@ PROGRAMS = [
     Program(tanh_then_sigmoid, binary, """
         dZ2 = A2 - Y
             Z2 sign: dZ2 = Y - A2
-            Z2 extra_term: dZ2 = (A2 - Y) * A2 * (1 - A2)
+            Z2 extra_term|other_loss: dZ2 = (A2 - Y) * A2 * (1 - A2)
         dW2 = np.dot(dZ2, A1.T) / m
             right: dW2 = 1 / m * dZ2 @ A1.T
             W2 missing_batch_mean: dW2 = np.dot(dZ2, A1.T)
@@ -122,14 +122,14 @@ PROGRAMS = [
     Program(relu_relu_softmax, three, """
         dZ3 = A3 - Y
             right: dZ3 = A3 - 1.0 * Y
-            Z3 extra_term|softmax_jacobian_diagonal_only: dZ3 = (A3 - Y) * A3 * (1 - A3)
+            Z3 extra_term|softmax_jacobian_diagonal_only|other_loss: dZ3 = (A3 - Y) * A3 * (1 - A3)
         dA2 = W3.T @ dZ3
             A2 sign: dA2 = -W3.T @ dZ3
         dZ2 = np.multiply(dA2, np.int64(A2 > 0))
             right: dZ2 = np.where(Z2 <= 0, 0, dA2)
             Z2 derivative_all_ones|missing_activation_derivative: dZ2 = np.multiply(dA2, np.int64(A2 >= 0))
             Z2 mask_wrong: dZ2 = np.multiply(dA2, np.int64(A2 <= 0))
-            Z2 off_by_one|mask_wrong|derivative_at_wrong_point: dZ2 = np.multiply(dA2, np.int64(A1 > 0))
+            Z2 off_by_one|mask_wrong|derivative_at_wrong_point|wrong_operand: dZ2 = np.multiply(dA2, np.int64(A1 > 0))
             Z2 derivative_wrong_function: dZ2 = np.multiply(dA2, A2)
         dW2 = 1.0 / m * dZ2 @ A1.T
             W2 factor: dW2 = 1.0 / m * dZ2 @ A1.T * 2

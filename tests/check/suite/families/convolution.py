@@ -172,7 +172,7 @@ PROGRAMS = [
         dz1 = dh1 * np.where(z1 > 0, 1, 0.1)
             right: dz1 = np.where(h1 > 0, dh1, 0.1 * dh1)
             z1 derivative_all_ones|missing_activation_derivative: dz1 = dh1
-            z1 derivative_wrong_function|mask_wrong: dz1 = dh1 * (z1 > 0)
+            z1 derivative_wrong_function|mask_wrong|missing_path: dz1 = dh1 * (z1 > 0)
             z1 mask_wrong: dz1 = dh1 * np.where(z1 < 0, 1, 0.1)
         dw = dw + np.array([np.sum(dz1 * x[:, k : k + 6]) for k in range(3)])
             w missing_path: pass
@@ -180,7 +180,7 @@ PROGRAMS = [
             w wrong_operand|transpose: dw = dw + np.array([np.sum(dz1 * x[:, 2 - k : 8 - k]) for k in range(3)])
             w sign: dw = dw - np.array([np.sum(dz1 * x[:, k : k + 6]) for k in range(3)])
         db = np.sum(dz1)
-            b wrong_operand: db = np.sum(dz1) + np.sum(dz2)
+            b extra_term|factor: db = np.sum(dz1) + np.sum(dz2)
             b mean_instead_of_sum: db = np.mean(dz1)
             b unreduced_broadcast|wrong_axis_sum: db = np.sum(dz1, axis=0)
         """, recordable=False),

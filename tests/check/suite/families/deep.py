@@ -163,7 +163,7 @@ PROGRAMS = [
             right: dz = dh * (h[l - 1] > 0)
             z[3] derivative_all_ones|missing_activation_derivative: dz = dh * (h[l - 1] >= 0)
             z[3] mask_wrong: dz = dh * (z[l - 1] <= 0)
-            z[2] off_by_one|mask_wrong|derivative_at_wrong_point: dz = dh * (z[3] > 0)
+            z[2] off_by_one|mask_wrong|derivative_at_wrong_point|wrong_operand: dz = dh * (z[3] > 0)
         """),
     Program(pairs, paired, """
         da = (a - t) / len(x)
@@ -186,10 +186,10 @@ PROGRAMS = [
         """),
     Program(lists_of_activations, weights_only, """
         error = 2 * (acts[-1] - t) / t.size
-            acts[3]/zs[2] factor: error = (acts[-1] - t) / t.size
-            acts[3]/zs[2] missing_batch_mean: error = 2 * (acts[-1] - t) / t.shape[1]
+            acts[3]/s[2]/zs[2] factor: error = (acts[-1] - t) / t.size
+            acts[3]/s[2]/zs[2] missing_batch_mean: error = 2 * (acts[-1] - t) / t.shape[1]
         s = acts[i + 1]
-            zs[1] off_by_one|derivative_at_wrong_point: s = acts[max(i, 1) + (i > 1)]
+            zs[1] off_by_one|derivative_at_wrong_point|wrong_operand: s = acts[max(i, 1) + (i > 1)]
         deltas[i] = error * s * (1 - s)
             right: deltas[i] = error * (s - s * s)
             zs[2] missing_activation_derivative|derivative_all_ones: deltas[i] = error
@@ -200,8 +200,8 @@ PROGRAMS = [
             params[2]/weights[2]/W[2] wrong_operand|missing_activation_derivative: grads[i] = acts[i].T @ error
             params[1]/weights[1]/W[1] transpose: grads[i] = acts[i].T @ deltas[i] if i != 1 else deltas[i].T @ acts[i]
         error = deltas[i] @ weights[i].T
-            acts[2]/zs[1] factor: error = deltas[i] @ weights[i].T / 2
-            acts[1]/zs[0] transpose: error = deltas[i] @ (weights[i].T if i != 1 else weights[i])
+            acts[2]/s[1]/zs[1] factor: error = deltas[i] @ weights[i].T / 2
+            acts[1]/s[0]/zs[0] transpose: error = deltas[i] @ (weights[i].T if i != 1 else weights[i])
         """),
     Program(functions_with_caches, numbered_in_columns, """
         dW = dZ @ A_prev.T / m
@@ -217,6 +217,6 @@ PROGRAMS = [
             right: dZ = np.where(activation_caches[i - 2] > 0, dA, 0)
             Z[2]/activation_caches[2] missing_activation_derivative|derivative_all_ones: dZ = dA
             Z[2]/activation_caches[2] mask_wrong: dZ = dA * (activation_caches[i - 2] < 0)
-            Z[2]/activation_caches[2] off_by_one|mask_wrong|derivative_at_wrong_point: dZ = dA * (activation_caches[i - 3] > 0)
+            Z[2]/activation_caches[2] off_by_one|mask_wrong|derivative_at_wrong_point|wrong_operand: dZ = dA * (activation_caches[i - 3] > 0)
         """, (linear_forward, linear_backward)),
 ]  # fmt: skip

@@ -127,7 +127,7 @@ PROGRAMS = [
         dz = (p - np.eye(4)[y]) / N
             z sign: dz = (np.eye(4)[y] - p) / N
             z missing_batch_mean: dz = p - np.eye(4)[y]
-            z extra_term|softmax_jacobian_diagonal_only: dz = (p - np.eye(4)[y]) * p * (1 - p) / N
+            z extra_term|softmax_jacobian_diagonal_only|other_loss: dz = (p - np.eye(4)[y]) * p * (1 - p) / N
         dE[X[n, j]] += dx[n, 3 * j : 3 * j + 3]
             E missing_path: dE[X[n, j]] = dx[n, 3 * j : 3 * j + 3]
             E off_by_one|wrong_operand: dE[X[n, j]] += dx[n, 3 - 3 * j : 6 - 3 * j]
@@ -159,7 +159,7 @@ PROGRAMS = [
             pred missing_batch_mean: dpred = 2 * (pred - ratings)
         du = dpred[:, None] * v
             u wrong_operand: du = dpred[:, None] * u
-            u wrong_operand|missing_activation_derivative: du = dpred[:, None] * np.ones_like(v)
+            u missing_factor|missing_activation_derivative|wrong_operand: du = dpred[:, None] * np.ones_like(v)
         dv = dpred[:, None] * u
             v sign: dv = -dpred[:, None] * u
         np.add.at(dU, users, du)

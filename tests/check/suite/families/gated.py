@@ -4,7 +4,7 @@ import numpy as np
 
 from ..program import Program, arrays
 
-STEPS = 4
+STEPS = 2
 
 
 def sigmoid(x):
@@ -19,7 +19,7 @@ def gates(rng, N):
 def named_gates(rng, N):
     shapes = {f"W{gate}": (3, 4) for gate in "zrh"} | {f"U{gate}": (4, 4) for gate in "zrh"}
     params = arrays(rng, **shapes, V=(4, 2))
-    return params, rng.normal(size=(N, STEPS - 1, 3)), rng.normal(size=(N, 2))
+    return params, rng.normal(size=(N, STEPS, 3)), rng.normal(size=(N, 2))
 
 
 def lstm(params, X, T):
@@ -113,25 +113,25 @@ PROGRAMS = [
         dy = (y - T) / N
             y missing_batch_mean: dy = y - T
         do = dh * tanh_c
-            o[3]/cache[3][3] wrong_operand: do = dh * c_prev
+            o[1]/cache[1][3] wrong_operand: do = dh * c_prev
         dc = dc + dh * o * (1 - tanh_c**2)
-            c[2]/cache[3][5] missing_path: dc = dh * o * (1 - tanh_c**2)
-            c[3] missing_activation_derivative|derivative_all_ones: dc = dc + dh * o
-            c[3] wrong_operand|missing_activation_derivative: dc = dc + dh * (1 - tanh_c**2)
+            c[0]/cache[1][5]/c_prev missing_path: dc = dh * o * (1 - tanh_c**2)
+            c[1] missing_activation_derivative|derivative_all_ones: dc = dc + dh * o
+            c[1] missing_factor|missing_activation_derivative|wrong_operand: dc = dc + dh * (1 - tanh_c**2)
         di = dc * g
-            i[3]/cache[3][1] wrong_operand: di = dc * f
+            i[1]/cache[1][1] wrong_operand: di = dc * f
         df = dc * c_prev
-            f[3]/cache[3][2] wrong_operand: df = dc * tanh_c
+            f[1]/cache[1][2] wrong_operand: df = dc * tanh_c
         dg = dc * i
-            g[3]/cache[3][4] wrong_operand: dg = dc * f
+            g[1]/cache[1][4] wrong_operand: dg = dc * f
         dai = di * i * (1 - i)
-            a[3] missing_activation_derivative|derivative_all_ones: dai = di
-            a[3] derivative_wrong_function: dai = di * (1 - i**2)
+            a[1]/~dai missing_activation_derivative|derivative_all_ones: dai = di
+            a[1]/~dai derivative_wrong_function: dai = di * (1 - i**2)
         dag = dg * (1 - g**2)
-            a[3] derivative_wrong_function: dag = dg * g * (1 - g)
-            a[3] derivative_at_wrong_point: dag = dg * (1 - np.tanh(g) ** 2)
+            a[1]/~dag derivative_wrong_function: dag = dg * g * (1 - g)
+            a[1]/~dag derivative_at_wrong_point: dag = dg * (1 - np.tanh(g) ** 2)
         da = np.concatenate([dai, daf, dao, dag], axis=1)
-            a[3] wrong_operand: da = np.concatenate([dai, dao, daf, dag], axis=1)
+            a[1] wrong_operand: da = np.concatenate([dai, dao, daf, dag], axis=1)
         dW = dW + xh.T @ da
             W missing_path: dW = xh.T @ da
             W factor: dW = dW + 2 * xh.T @ da
@@ -139,31 +139,31 @@ PROGRAMS = [
             b mean_instead_of_sum|extra_batch_mean: db = db + da.mean(axis=0)
             b missing_path: db = da.sum(axis=0)
         dh = dxh[:, 3:]
-            h[2] off_by_one: dh = dxh[:, 2:-1]
-            h[2] sign: dh = -dxh[:, 3:]
+            h[0] off_by_one: dh = dxh[:, 2:-1]
+            h[0] sign: dh = -dxh[:, 3:]
         dc = dc * f
             right: dc = f * dc
-            c[2]/cache[3][5] wrong_operand: dc = dc * i
-            c[2]/cache[3][5] wrong_operand|missing_activation_derivative: pass
+            c[0]/cache[1][5]/c_prev wrong_operand: dc = dc * i
+            c[0]/cache[1][5]/c_prev missing_factor|missing_activation_derivative|wrong_operand: pass
         """, (sigmoid,)),
     Program(gru, named_gates, """
         dz = dh * (h[t] - n[t])
-            z[2] sign: dz = dh * (n[t] - h[t])
-            z[2] missing_path: dz = dh * h[t]
-            z[2] off_by_one|wrong_operand: dz = dh * (h[t + 1] - n[t])
+            z[1] sign: dz = dh * (n[t] - h[t])
+            z[1] missing_path: dz = dh * h[t]
+            z[1] off_by_one|wrong_operand: dz = dh * (h[t + 1] - n[t])
         dn = dh * (1 - z[t])
-            n[2] wrong_operand: dn = dh * z[t]
-            n[2] wrong_operand|missing_activation_derivative: dn = dh
+            n[1] wrong_operand: dn = dh * z[t]
+            n[1] missing_factor|missing_activation_derivative|wrong_operand: dn = dh
         dn_in = dn * (1 - n[t] ** 2)
-            rh[2]/Uh/Wh missing_activation_derivative|derivative_all_ones: dn_in = dn
-            rh[2]/Uh/Wh derivative_wrong_function: dn_in = dn * n[t] * (1 - n[t])
+            ~dn_in/rh[1]/Uh/Wh missing_activation_derivative|derivative_all_ones: dn_in = dn
+            ~dn_in/rh[1]/Uh/Wh derivative_wrong_function: dn_in = dn * n[t] * (1 - n[t])
         drh = dn_in @ Uh.T
-            rh[2] transpose: drh = dn_in @ Uh
+            rh[1] transpose: drh = dn_in @ Uh
         dr = drh * h[t]
-            r[2] wrong_operand: dr = drh * n[t]
-            r[2] off_by_one|wrong_operand: dr = drh * h[t + 1]
+            r[1] wrong_operand: dr = drh * n[t]
+            r[1] off_by_one|wrong_operand: dr = drh * h[t + 1]
         dz_in = dz * z[t] * (1 - z[t])
-            h[2]/Uz/Wz derivative_wrong_function: dz_in = dz * (1 - z[t] ** 2)
+            ~dz_in/h[1]/Uz/Wz derivative_wrong_function: dz_in = dz * (1 - z[t] ** 2)
         grads["Uh"] = grads["Uh"] + rh[t].T @ dn_in
             Uh wrong_operand: grads["Uh"] = grads["Uh"] + h[t].T @ dn_in
             Uh transpose: grads["Uh"] = grads["Uh"] + dn_in.T @ rh[t]
@@ -172,10 +172,10 @@ PROGRAMS = [
             Ur missing_path: grads["Ur"] = h[t].T @ dr_in
         dh = dh * z[t] + drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
             right: dh = dr_in @ Ur.T + dz_in @ Uz.T + drh * r[t] + dh * z[t]
-            h[2] missing_path: dh = drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
-            h[2] detached|missing_path: dh = dh * z[t] + drh * r[t]
-            h[2] missing_path: dh = dh * z[t] + drh * r[t] + dz_in @ Uz.T
-            h[2] wrong_operand|missing_activation_derivative: dh = dh * z[t] + drh + dz_in @ Uz.T + dr_in @ Ur.T
-            h[2] sign: dh = dh * z[t] - drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
+            h[1] missing_path: dh = drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
+            h[1] detached|missing_path: dh = dh * z[t] + drh * r[t]
+            h[1] missing_path: dh = dh * z[t] + drh * r[t] + dz_in @ Uz.T
+            h[1] missing_factor|missing_activation_derivative|wrong_operand: dh = dh * z[t] + drh + dz_in @ Uz.T + dr_in @ Ur.T
+            h[1] sign: dh = dh * z[t] - drh * r[t] + dz_in @ Uz.T + dr_in @ Ur.T
         """, (sigmoid,)),
 ]  # fmt: skip

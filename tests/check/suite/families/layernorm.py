@@ -68,7 +68,7 @@ PROGRAMS = [
             beta wrong_axis_sum: dbeta = dout.sum(axis=1)
         dgamma = (dout * xhat).sum(axis=0)
             gamma wrong_operand: dgamma = (dout * x).sum(axis=0)
-            gamma wrong_operand|missing_activation_derivative: dgamma = dout.sum(axis=0)
+            gamma missing_factor|missing_activation_derivative|wrong_operand: dgamma = dout.sum(axis=0)
         dx = dxhat - dxhat.mean(axis=1, keepdims=True)
             x missing_path|detached|batchnorm_statistics_constant: dx = dxhat
             x wrong_axis_sum: dx = dxhat - dxhat.mean(axis=0, keepdims=True)
@@ -76,10 +76,10 @@ PROGRAMS = [
         dx = dx - xhat * (dxhat * xhat).mean(axis=1, keepdims=True)
             x missing_path|detached|batchnorm_statistics_constant: pass
             x wrong_axis_sum: dx = dx - xhat * (dxhat * xhat).mean(axis=0, keepdims=True)
-            x factor|mean_instead_of_sum: dx = dx - xhat * (dxhat * xhat).sum(axis=1, keepdims=True)
+            x factor|mean_instead_of_sum|missing_batch_mean: dx = dx - xhat * (dxhat * xhat).sum(axis=1, keepdims=True)
         dx = dx * rstd
             x wrong_operand: dx = dx * var
-            x wrong_operand|missing_activation_derivative: pass
+            x missing_factor|missing_activation_derivative|wrong_operand: pass
         dw = (dx * X).sum(axis=0)
             w wrong_operand: dw = (dx * x).sum(axis=0)
         """),
@@ -88,11 +88,11 @@ PROGRAMS = [
             g wrong_operand: dg = np.sum(dng * u, axis=0)
             g unreduced_broadcast: dg = dng * n
         dn = dng * g
-            n wrong_operand|missing_activation_derivative: dn = dng
+            n missing_factor|missing_activation_derivative|wrong_operand: dn = dng
         du = r * (dn - n * np.mean(dn * n, axis=-1, keepdims=True))
             u missing_path|detached|batchnorm_statistics_constant: du = r * dn
             u wrong_operand: du = r * (dn - u * np.mean(dn * n, axis=-1, keepdims=True))
-            u factor|mean_instead_of_sum: du = r * (dn - n * np.sum(dn * n, axis=-1, keepdims=True))
+            u factor|mean_instead_of_sum|missing_batch_mean: du = r * (dn - n * np.sum(dn * n, axis=-1, keepdims=True))
         dW = X.T @ du
             W wrong_operand: dW = X.T @ dn
         """),

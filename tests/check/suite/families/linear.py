@@ -70,17 +70,17 @@ PROGRAMS = [
             pred extra_batch_mean: dpred = (pred - Y) / len(X)
         dW = X.T @ dpred + alpha * W
             right: dW = alpha * W + np.einsum("ni,nj->ij", X, dpred)
-            W missing_regularisation: dW = X.T @ dpred
-            W factor|missing_regularisation: dW = X.T @ dpred + 2 * alpha * W
-            W sign: dW = X.T @ dpred - alpha * W
-            W transpose: dW = (X.T @ dpred + alpha * W).T
+            W/params[0] missing_regularisation: dW = X.T @ dpred
+            W/params[0] factor|missing_regularisation: dW = X.T @ dpred + 2 * alpha * W
+            W/params[0] sign: dW = X.T @ dpred - alpha * W
+            W/params[0] transpose: dW = (X.T @ dpred + alpha * W).T
         """),
     Program(lasso, several, """
         d_W = np.dot(X.T, d_pred) + alpha * np.sign(W)
-            W missing_regularisation: d_W = np.dot(X.T, d_pred)
-            W derivative_wrong_function: d_W = np.dot(X.T, d_pred) + alpha * W
-            W missing_activation_derivative|derivative_all_ones: d_W = np.dot(X.T, d_pred) + alpha
-            W factor: d_W = 2 * (np.dot(X.T, d_pred) + alpha * np.sign(W))
+            W/params[0] missing_regularisation: d_W = np.dot(X.T, d_pred)
+            W/params[0] derivative_wrong_function: d_W = np.dot(X.T, d_pred) + alpha * W
+            W/params[0] missing_activation_derivative|derivative_all_ones: d_W = np.dot(X.T, d_pred) + alpha
+            W/params[0] factor: d_W = 2 * (np.dot(X.T, d_pred) + alpha * np.sign(W))
         d_pred = (pred - Y) / n
             pred missing_batch_mean: d_pred = pred - Y
         """),

@@ -104,7 +104,7 @@ PROGRAMS = [
             z missing_activation_derivative|derivative_all_ones: dz = dp
             z wrong_axis_sum: dz = p * (dp - np.sum(dp * p, axis=0, keepdims=True))
             z mean_instead_of_sum|factor: dz = p * (dp - np.mean(dp * p, axis=1, keepdims=True))
-            z wrong_operand: dz = p * (dp - np.sum(dp, axis=1, keepdims=True))
+            z missing_factor|wrong_operand: dz = p * (dp - np.sum(dp, axis=1, keepdims=True))
         dW = X.T @ dz
             W wrong_operand|missing_activation_derivative: dW = X.T @ dp
         """),

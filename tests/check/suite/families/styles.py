@@ -278,8 +278,8 @@ PROGRAMS = [
             z1 derivative_at_wrong_point: return dy * (1 - np.tanh(self.y) ** 2)
             z1 derivative_wrong_function: return dy * self.y * (1 - self.y)
         return (self.y - self.t) / len(self.t)
-            y missing_batch_mean: return self.y - self.t
-            y sign: return (self.t - self.y) / len(self.t)
+            y/y[1] missing_batch_mean: return self.y - self.t
+            y/y[1] sign: return (self.t - self.y) / len(self.t)
         first.backward(dz1)
             params[0]/params[1]/W1/b1 missing_activation_derivative|wrong_operand: first.backward(dh1)
         """, (Dense, Tanh, SquaredError)),
