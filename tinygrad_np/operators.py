@@ -345,7 +345,8 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **kwar
     if method == "accumulate" and ufunc in ACCUMULATE and not kwargs.keys() - {"axis"}:
         return ACCUMULATE[ufunc](*inputs, **{"axis": 0} | kwargs)
     if method == "at" and ufunc in (np.add, np.subtract) and type(inputs[0]) is Tensor:
-        return inplace.add_at(*inputs[:2], inputs[2] if ufunc is np.add else -inputs[2])
+        x, places, value = inputs
+        return inplace.add_at(x, places, value if ufunc is np.add else -value)
     if method == "outer" and ufunc in UFUNCS and not kwargs:
         a, b = inputs
         return UFUNCS[ufunc](

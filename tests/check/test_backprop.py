@@ -449,11 +449,14 @@ def test_the_published_mistakes(capsys, request):
     text = capsys.readouterr().out
     kinds = re.findall(r"(?m)^  (\w+): (?:perhaps )?(\w+): ", text)
     assert kinds == [
-        ("W2", "stale_cache"), ("z1", "stale_cache"), ("y", "other_loss"),
-        ("z2", "derivative_at_wrong_point"), ("b2", "mean_instead_of_sum"), ("b2", "factor"),
-        ("b1", "mean_instead_of_sum"), ("b1", "factor"),
-        ("z1", "missing_activation_derivative"), ("z1", "derivative_all_ones"),
-        ("W2", "factor"), ("b1", "factor"),
+        ("W2", "stale_cache"), ("z1", "stale_cache"), ("W1", "stale_cache"),
+        ("y", "other_loss"), ("y", "factor"), ("z2", "derivative_at_wrong_point"),
+        ("b2", "mean_instead_of_sum"), ("b2", "extra_batch_mean"),
+        ("b1", "mean_instead_of_sum"), ("b1", "extra_batch_mean"), ("p", "missing_batch_mean"),
+        ("z1", "derivative_all_ones"), ("z1", "missing_activation_derivative"),
+        ("z2", "off_by_one"), ("W2", "factor"), ("b1", "factor"),
     ]  # fmt: skip
+    assert "p is overwritten in place" in text
+    assert "divided by 7000 whatever the size of the batch" in re.sub(r"\s+", " ", text)
     comment = path.read_text().partition("\n# Printed:\n#\n")[2]
     assert kinds == re.findall(r"(?m)^#   (\w+): (?:perhaps )?(\w+): ", comment)

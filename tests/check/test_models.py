@@ -162,14 +162,14 @@ def linear(params, x, t, returns):
 
 
 @pytest.mark.parametrize(("params", "unpack", "make"), [
-    ({"w": X[0], "b": 0.5}, lambda p: (p["w"], p["b"]), lambda l, dw, db: (l, {"dw": dw, "db": db})),
-    ({"w": X[0], "b": 0.5}, lambda p: (p["w"], p["b"]), lambda l, dw, db: ({"dw": dw, "db": db}, l)),
-    ([X[0], np.array(0.5)], lambda p: p, lambda l, dw, db: (l, [dw, db])),
-    ((X[0], 0.5), lambda p: p, lambda l, dw, db: (l, (dw, db))),
-    ((X[0], 0.5), lambda p: p, lambda l, dw, db: (l, dw, db)),
-    (SimpleNamespace(w=X[0], b=0.5), lambda p: (p.w, p.b), lambda l, dw, db: (l, {"w": dw, "b": db})),
+    ({"w": X[0], "b": 0.5}, lambda p: (p["w"], p["b"]), lambda loss, dw, db: (loss, {"dw": dw, "db": db})),
+    ({"w": X[0], "b": 0.5}, lambda p: (p["w"], p["b"]), lambda loss, dw, db: ({"dw": dw, "db": db}, loss)),
+    ([X[0], np.array(0.5)], lambda p: p, lambda loss, dw, db: (loss, [dw, db])),
+    ((X[0], 0.5), lambda p: p, lambda loss, dw, db: (loss, (dw, db))),
+    ((X[0], 0.5), lambda p: p, lambda loss, dw, db: (loss, dw, db)),
+    (SimpleNamespace(w=X[0], b=0.5), lambda p: (p.w, p.b), lambda loss, dw, db: (loss, {"w": dw, "b": db})),
     ({"w": X[0], "b": 0.5, "rate": 0.1}, lambda p: (p["w"], p["b"]),
-     lambda l, dw, db: (l, {"w_grad": dw, "b_grad": db})),
+     lambda loss, dw, db: (loss, {"w_grad": dw, "b_grad": db})),
 ])  # fmt: skip
 def test_parameters_and_gradients_in_any_form(params, unpack, make):
     returns = SimpleNamespace(unpack=unpack, make=make)
@@ -250,7 +250,7 @@ def test_samples_one_by_one_with_outer_products():
 def test_random_masks_of_numpys_global_generator():
     def f(params, x, t):
         h = np.tanh(x @ params["W1"])
-        mask = (np.random.rand(*h.shape) < 0.7) / 0.7
+        mask = (np.random.rand(*h.shape) < 0.7) / 0.7  # noqa: NPY002 - as in much published code
         d = h * mask
         y = d @ params["W2"]
         dy = (y - t) / len(x)
@@ -260,13 +260,13 @@ def test_random_masks_of_numpys_global_generator():
         return 0.5 * np.sum((y - t) ** 2) / len(x), {"W1": x.T @ dz, "W2": d.T @ dy}
 
     params = {"W1": RNG.normal(size=(4, 5)), "W2": RNG.normal(size=(5, 3))}
-    state = np.random.get_state()[1].copy()
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
     applied = True
     assert tg.check_backprop(f, params, X, T).ok
     applied = False
     report = tg.check_backprop(f, params, X, T)
     assert report["h"].diagnoses[0].kind == "mask_not_applied"
-    assert np.array_equal(np.random.get_state()[1], state)
+    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
 def test_a_cache_that_is_never_cleared():
@@ -381,7 +381,13 @@ def test_the_command(tmp_path, request, arguments, status, said):
         "import numpy as np\ndef data(): return np.eye(3)[:, :2], np.arange(3.0)\n"
     )
     name, *options = arguments
-    command = [sys.executable, "-m", "tinygrad_np.check", f"{tmp_path / 'mine.py'}:{name}", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "tinygrad_np.check",
+        f"{tmp_path / 'mine.py'}:{name}",
+        *options,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=request.config.rootpath)
     assert done.returncode == status, done.stderr
     assert said in done.stdout + done.stderr
@@ -405,5 +411,5 @@ def test_models_that_cannot_be_checked():
         def backward(self, x, t, foo, bar, baz):
             return None
 
-    with pytest.raises(ArgumentError, match="its parameter 'bar'|its parameter 'foo'|parameter 'baz'"):
+    with pytest.raises(ArgumentError, match=r"know what .*Odd\.backward is to be given"):
         tg.check_backprop(Odd(), None, X, T)

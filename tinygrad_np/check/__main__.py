@@ -39,8 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--with", dest="factory", default="check_args", metavar="NAME",
         help="the function that returns (params, *data) (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of NumPy's random numbers (%(default)s)")
-    parser.add_argument("--hints", type=int, choices=(1, 2, 3), default=3, help="how much to give away")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of NumPy's random numbers (%(default)s)"
+    )
+    parser.add_argument(
+        "--hints", type=int, choices=(1, 2, 3), default=3, help="how much to give away"
+    )
     parser.add_argument("--match", action="append", default=[], metavar="VARIABLE=QUANTITY",
                         help="a variable, and whose gradient it is; may be repeated")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -49,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     pairs = [one.partition("=") for one in options.match]
     if not path or not name or not all(value for _, _, value in pairs):
         parser.error("expected file.py:function, and --match VARIABLE=QUANTITY")
-    np.random.seed(options.seed)
+    np.random.seed(options.seed)  # noqa: NPY002 - of the user's code, whichever it uses
     try:
         module = _loaded(Path(path))
         checked = _found(module, name, path)

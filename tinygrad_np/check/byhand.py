@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,11 +95,11 @@ def check_backprop(
     """
     if hints not in (1, 2, 3):
         raise ArgumentError(message("check_backprop", "hints=1, 2 or 3", repr(hints)))
-    state = np.random.get_state(legacy=True)
+    state = np.random.get_state(legacy=True)  # noqa: NPY002 - which the user's code may draw from
     try:
         report = _Check(subject(loss_and_grads, params, data), match or {}).report()
     finally:
-        np.random.set_state(state)
+        np.random.set_state(state)  # noqa: NPY002
     return report.hinted(hints)
 
 
@@ -182,7 +182,9 @@ class _Check:
             tried.append((watched, tensors, node))
             if watched.error is None and node is not None:
                 break
-        return max(tried, key=lambda one: (one[2] is not None, one[0].error is None, one[0].stopped_at))
+        return max(
+            tried, key=lambda one: (one[2] is not None, one[0].error is None, one[0].stopped_at)
+        )
 
     def report(self) -> BackpropReport:
         what = self.subject
@@ -253,7 +255,9 @@ class _Check:
         unmatched, reordered = matcher.returned(outcome.gradients, outcome.listed, bindings)
         notes = list(self.notes)
         if reordered:
-            notes.append("The gradients are not returned in the order of the parameters; names count.")
+            notes.append(
+                "The gradients are not returned in the order of the parameters; names count."
+            )
         if matcher.strange:
             listed = ", ".join(dict.fromkeys(matcher.strange))
             notes.append(f"Variables that match no quantity: {listed} (give match=...).")
@@ -275,21 +279,27 @@ class _Check:
         )
         return report.drawn_from(node, quantities.names)
 
-    def _stale(self, quantities: Quantities, bindings: Sequence[Binding]) -> list[tuple[str, Array]]:
+    def _stale(
+        self, quantities: Quantities, bindings: Sequence[Binding]
+    ) -> list[tuple[str, Array]]:
         """Arrays at hand that the loss does not read: of the first run, and handed in."""
         found: list[tuple[str, Array]] = []
         values = [_value(one) for one in quantities.inside]
         read = {value.tobytes() for value in values if value.ndim}
         for one in bindings:
             array = _value(one.value)
-            outside = not (isinstance(one.value, Node) and (one.value in quantities.inside or one.value.needs))
+            outside = not (
+                isinstance(one.value, Node) and (one.value in quantities.inside or one.value.needs)
+            )
             if outside and _says_something(array) and array.tobytes() not in read:
                 found.append((one.name, array.astype(float)))
         for one in self.stale:
             array = _value(one.value)
             if _says_something(array) and array.tobytes() not in read:
                 found.append((f"{short(one.name)} of an earlier call", array.astype(float)))
-        return list({array.tobytes(): (name, array) for name, array in reversed(found)}.values())[::-1]
+        return list({array.tobytes(): (name, array) for name, array in reversed(found)}.values())[
+            ::-1
+        ]
 
 
 def _value(one: Any) -> Array:
@@ -352,7 +362,9 @@ def _loss_node(watched: Watched, loss: float) -> Node | None:
 
 def _rewritten(quantities: Quantities, matcher: Matcher) -> dict[Node, list[Array]]:
     """What quantities and gradients held after they were written into."""
-    found = {node: [one.value for one in later] for node, later in quantities.rewritten.items() if later}
+    found = {
+        node: [one.value for one in later] for node, later in quantities.rewritten.items() if later
+    }
     for node, arrays in quantities.overwritten.items():
         found.setdefault(node, []).extend(arrays)
     for node, given in matcher.given.items():
@@ -364,14 +376,20 @@ def _rewritten(quantities: Quantities, matcher: Matcher) -> dict[Node, list[Arra
 def _overwritten(quantities: Quantities, bindings: Sequence[Binding]) -> list[str]:
     """Quantities that the backward pass writes its gradients into: whoever reads them later is misled."""
     held: dict[tuple[int, int], Binding] = {}
-    notes = []
+    notes: list[str] = []
     for one in bindings:
         if not isinstance(one.value, Node):
             continue
         key = (one.frame, one.handle)
         before = held.setdefault(key, one)
-        is_quantity = before.value in quantities.inside and quantities.names.get(before.value) == short(before.name)
-        if is_quantity and one.value not in quantities.inside and before.value not in quantities.params:
+        is_quantity = before.value in quantities.inside and quantities.names.get(
+            before.value
+        ) == short(before.name)
+        if (
+            is_quantity
+            and one.value not in quantities.inside
+            and before.value not in quantities.params
+        ):
             text = f"{short(before.name)} is overwritten in place at line {one.place}."
             if not any(note.startswith(f"{short(before.name)} is overwritten") for note in notes):
                 notes.append(text)

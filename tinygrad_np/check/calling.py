@@ -57,13 +57,13 @@ class Subject:
     arrays: list[Array] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.random = np.random.get_state(legacy=True)
+        self.random = np.random.get_state(legacy=True)  # noqa: NPY002 - the user's code may draw from it
         found = [(label, one) for label, one in leaves(self.holder) if _is_float(one)]
         names = [label for label, _ in found]
         # An object may keep gradients beside its parameters.
         kept = [
             (label, one) for label, one in found
-            if not _is_nest(self.holder) and quantity_of(label, [n for n in names if n != label]) is None
+            if (not _is_nest(self.holder) and quantity_of(label, [n for n in names if n != label]) is None)
             or _is_nest(self.holder)
         ]  # fmt: skip
         self.labels = [label for label, _ in kept]
@@ -80,13 +80,13 @@ class Subject:
     def call(self, values: Sequence[Any], data: Sequence[Any] | None = None) -> Outcome:
         """The loss and the gradients for these parameters."""
         holder = self._filled(values)
-        np.random.set_state(self.random)
+        np.random.set_state(self.random)  # noqa: NPY002
         return _outcome(self.run(holder, self.data_copies() if data is None else data))
 
     def warmed(self, values: Sequence[Any], data: Sequence[Any]) -> Outcome:
         """The same, but what it leaves behind in the model stays there for the next calls."""
         holder = self._filled(values)
-        np.random.set_state(self.random)
+        np.random.set_state(self.random)  # noqa: NPY002
         outcome = _outcome(self.run(holder, data))
         if not _is_nest(self.holder):
             self.holder = holder
@@ -191,7 +191,11 @@ def _handed(method: Callable[..., Any], known: dict[str, Any], order: Sequence[A
     arguments = []
     rest = list(order)
     for parameter in inspect.signature(method).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
+        if parameter.kind in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        ):
             continue
         key = parameter.name.lower()
         if key in known:
@@ -264,7 +268,7 @@ def _is_nest(value: Any) -> bool:
 
 def _is_float(one: Any) -> bool:
     if isinstance(one, np.ndarray):
-        return one.dtype.kind == "f"
+        return bool(one.dtype.kind == "f")
     return isinstance(one, float | np.floating)
 
 
@@ -297,7 +301,9 @@ def _walk(holder: Any, label: str, change: Callable[[str, Any], Any], seen: set[
             for key, one in holder.items()
         }
     if isinstance(holder, list | tuple):
-        parts = [_walk(one, f"{label or 'params'}[{i}]", change, seen) for i, one in enumerate(holder)]
+        parts = [
+            _walk(one, f"{label or 'params'}[{i}]", change, seen) for i, one in enumerate(holder)
+        ]
         return type(holder)(*parts) if hasattr(holder, "_fields") else type(holder)(parts)
     if not has_attributes(holder):
         return change(label, holder)

@@ -204,7 +204,11 @@ class Case:
             if kind == "mean" and node.value.size:
                 divisors.add(node.inputs[0].value.size // node.value.size)
             elif kind in ("divide", "multiply"):
-                numbers = [float(one.value) for one in node.inputs if np.ndim(one.value) == 0 and not one.needs]
+                numbers = [
+                    float(one.value)
+                    for one in node.inputs
+                    if np.ndim(one.value) == 0 and not one.needs
+                ]
                 divisors |= {round(c if kind == "divide" else 1 / c) for c in numbers if c}
         return {n for n in self.lengths if any(d > 1 and d % n == 0 for d in divisors)}
 
@@ -234,7 +238,9 @@ class Case:
     @cached_property
     def _named(self) -> list[Node]:
         known = {one for node in self.nodes for one in (node, *node.inputs) if one in self.names}
-        return sorted((n for n in known if getattr(n.value, "dtype", np.dtype(int)).kind == "f"), key=by_order)
+        return sorted(
+            (n for n in known if getattr(n.value, "dtype", np.dtype(int)).kind == "f"), key=by_order
+        )
 
 
 def raw(

@@ -71,7 +71,9 @@ def _best(
                 break
             fitting = _fitting(case, made, target, one)
             if fitting is not None:
-                tried.append((fitting, _explained(case, [*made, *fitting.edits], target, others, sound)))
+                tried.append(
+                    (fitting, _explained(case, [*made, *fitting.edits], target, others, sound))
+                )
     most = max((len(nodes) for _, nodes in tried), default=0)
     best = [(one, nodes) for one, nodes in tried if nodes and len(nodes) == most]
     best.sort(key=lambda pair: pair[0].rank)

@@ -136,8 +136,7 @@ class BackpropReport:
         found = [
             replace(
                 one, note=one.note if hints == 2 else "",
-                diagnoses=tuple(replace(d, text="", fix="", evidence="", constant=None) for d in one.diagnoses)
-                if hints == 2 else (),
+                diagnoses=tuple(map(_kind_alone, one.diagnoses)) if hints == 2 else (),
             )
             for one in self.findings
         ]  # fmt: skip
@@ -186,6 +185,10 @@ class BackpropReport:
         from .rendering import html
 
         return html(self)
+
+
+def _kind_alone(one: Diagnosis) -> Diagnosis:
+    return Diagnosis(one.kind, "", "", "", one.certain)
 
 
 def _is_drawable(node: Node) -> bool:

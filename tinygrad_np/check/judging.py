@@ -15,7 +15,7 @@ from .case import Case, Facts
 from .diagnosis import explain
 from .findings import BackpropReport, Diagnosis, Finding
 from .recording import Given
-from .rules import Array, Pass, copied, norm, run, spread
+from .rules import Array, copied, norm, run, spread
 
 # How many units of rounding a right array may be off, and from where on it is no rounding any more.
 RIGHT, NOISE = 64.0, 1024.0
@@ -138,7 +138,9 @@ class Judge:
         if error <= RIGHT * unit:
             return "right"
         if case.same(node, case.local.arrived[node]):
-            bad = any(above.get(one, "right") not in ("right", "noise") for one in case.span(node).steps)
+            bad = any(
+                above.get(one, "right") not in ("right", "noise") for one in case.span(node).steps
+            )
             return "follows" if bad else "noise"
         return "noise" if error <= max(NOISE * unit, HARMLESS * norm(right)) else "wrong"
 
@@ -175,7 +177,8 @@ class Judge:
                 self.given = rest
                 name = reading.case.name(node)
                 self.notes.append(
-                    f"{one.variable} is not the gradient of {name} as its name says; nothing wrong comes of it."
+                    f"{one.variable} is not the gradient of {name}, as its name says; "
+                    "nothing wrong comes of it."
                 )
                 reading = other
         return reading

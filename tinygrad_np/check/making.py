@@ -28,12 +28,16 @@ class TensorNumpy(ModuleType):
     def __init__(self) -> None:
         super().__init__("numpy", np.__doc__)
         self.own = threading.get_ident()
-        made = dict.fromkeys(("zeros", "ones", "empty", "full"), self._maker)
+        made: dict[str, Callable[[Function], Function]] = dict.fromkeys(
+            ("zeros", "ones", "empty", "full"), self._maker
+        )
         made |= dict.fromkeys(("array", "asarray"), self._converter)
         made |= dict.fromkeys(("sum", "mean", "max", "min", "prod"), self._of_list)
         for name, wrap in made.items():
             setattr(self, name, wrap(getattr(np, name)))
-        self.instead = {id(np): self} | {id(getattr(np, name)): getattr(self, name) for name in made}
+        self.instead = {id(np): self} | {
+            id(getattr(np, name)): getattr(self, name) for name in made
+        }
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)

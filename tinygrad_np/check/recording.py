@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..backward import pull_useful, reach
-from ..core import Node, plain
+from ..core import Node, Tensor, plain
 from .matching import BEFORE, is_gradients_name, quantities_of, short
 from .rules import Array, norm, run
 from .watching import Binding
-
 
 MOST_VERSIONS = 300  # of a variable in a loop; the last ones count
 
@@ -265,7 +264,9 @@ class Matcher:
         """
         if set(nodes[1:]) <= set(self.quantities.rewritten.get(nodes[0], ())):
             # One array that was written into: what it became, unless something else fits.
-            fitting = [n for n in nodes if any(self._fits(n, _array(one.value)) for one in versions)]
+            fitting = [
+                n for n in nodes if any(self._fits(n, _array(one.value)) for one in versions)
+            ]
             nodes = (fitting or nodes)[-1:]
         if len(nodes) > 1:
             return self._looped(nodes, versions)
@@ -378,7 +379,9 @@ class Matcher:
             below = [owner[user] for user in users.get(one.value, ()) if user in owner]
             if not below or one.value not in bound:
                 continue
-            above = [owner[used] for used in uses[one.value] if used in owner and used not in unsure]
+            above = [
+                owner[used] for used in uses[one.value] if used in owner and used not in unsure
+            ]
             node = self._between(below, above, _array(one.value).shape)
             loose = one.value in owner or one.name in repeated
             if node is None or (loose and not self._fits(node, _array(one.value))):
@@ -441,7 +444,9 @@ class Matcher:
         bare = short(variable)
         taken = set(self.quantities.names.values())
         forms = [bare[1:].lstrip("_") if bare[0] == "d" and bare[:2] != "de" else ""]
-        forms += [form.format(bare[len("delta") :].lstrip("_")) for form in BEFORE if bare[:5] == "delta"]
+        forms += [
+            form.format(bare[len("delta") :].lstrip("_")) for form in BEFORE if bare[:5] == "delta"
+        ]
         forms += [f"of {bare}"]
         return next((form for form in forms if form and form not in taken), f"of {bare} (2)")
 
@@ -454,7 +459,8 @@ class Matcher:
         places = {one.handle: one for one in bindings}
         by_value = {one.value: one for one in bindings if isinstance(one.value, Node)}
         variables = [
-            by_value.get(getattr(value, "node", None)) or places.get(id(value)) for _, value in gradients
+            by_value.get(value.node) if isinstance(value, Tensor) else places.get(id(value))
+            for _, value in gradients
         ]
         owners, reordered = self._owners(gradients, listed, variables)
         unmatched = []
@@ -476,7 +482,10 @@ class Matcher:
         return unmatched, reordered
 
     def _owners(
-        self, gradients: Sequence[tuple[str, Any]], listed: bool, variables: Sequence[Binding | None]
+        self,
+        gradients: Sequence[tuple[str, Any]],
+        listed: bool,
+        variables: Sequence[Binding | None],
     ) -> tuple[list[Node | None], bool]:
         """For each returned gradient its parameter: by name, and a list by position."""
         q = self.quantities
@@ -488,7 +497,10 @@ class Matcher:
         known = [node for node in named if node is not None and node in q.params]
         if len(known) == len(gradients) == len(set(known)) and named != placed:
             fits = [
-                sum(n is not None and self._fits(n, _array(g)) for n, (_, g) in zip(nodes, gradients))
+                sum(
+                    n is not None and self._fits(n, _array(g))
+                    for n, (_, g) in zip(nodes, gradients)
+                )
                 for nodes in (placed, named)
             ]
             if fits[1] > fits[0] or len(gradients) != len(params):
@@ -502,7 +514,9 @@ class Matcher:
         else:
             names = [key] if key in q.nodes else quantities_of(key, q.nodes)
         nodes = [node for name in names for node in q.nodes.get(name, ())]
-        return next((node for node in nodes if node in q.params), nodes[0] if len(nodes) == 1 else None)
+        return next(
+            (node for node in nodes if node in q.params), nodes[0] if len(nodes) == 1 else None
+        )
 
 
 def _says_so(variable: str, quantity: str) -> bool:
@@ -514,7 +528,9 @@ def _says_so(variable: str, quantity: str) -> bool:
 
 def _depends(node: Node, on: Node) -> bool:
     """Whether a value was computed from another one, or is it."""
-    return node is on or (node.order > on.order and on in {one for step in reach([node], [on]) for one in step.inputs})
+    return node is on or (
+        node.order > on.order and on in {one for step in reach([node], [on]) for one in step.inputs}
+    )
 
 
 def _masked(value: Any) -> bool:

@@ -42,7 +42,9 @@ def headline(report: BackpropReport) -> str:
 
 def remarks(report: BackpropReport) -> list[str]:
     """What there is to say about no quantity in particular."""
-    unmatched = [f"not matched to a quantity: {', '.join(report.unmatched)}"] if report.unmatched else []
+    unmatched = (
+        [f"not matched to a quantity: {', '.join(report.unmatched)}"] if report.unmatched else []
+    )
     return [*unmatched, *report.notes]
 
 
@@ -122,8 +124,8 @@ def html(report: BackpropReport) -> str:
             said += [escape(first.evidence)] if first.evidence else []
             said += [f"should read <code>{escape(first.fix)}</code>"] if first.fix else []
         if said:
-            rows.append(f"<tr><td></td><td colspan='4' style='text-align:left'>{'<br>'.join(said)}</td></tr>")
+            rows.append(
+                f"<tr><td></td><td colspan='4' style='text-align:left'>{'<br>'.join(said)}</td></tr>"
+            )
     notes = "".join(f"<p>{escape(remark)}</p>" for remark in remarks(report))
-    return (
-        f"<div><b>{escape(headline(report))}</b><table><tr>{head}</tr>{''.join(rows)}</table>{notes}</div>"
-    )
+    return f"<div><b>{escape(headline(report))}</b><table><tr>{head}</tr>{''.join(rows)}</table>{notes}</div>"

@@ -25,7 +25,9 @@ def tell_apart(report: BackpropReport, what: Subject, again: Again) -> BackpropR
         return report
     for data, before, rows in _fewer(what.data):
         other = again(data)
-        if other is None or [one.name for one in other.findings] != [one.name for one in report.findings]:
+        if other is None or [one.name for one in other.findings] != [
+            one.name for one in report.findings
+        ]:
             continue
         found = tuple(_told(one, other[one.name], before, rows) for one in report.findings)
         return replace(report, findings=found)
@@ -64,7 +66,9 @@ def _told(one: Finding, other: Finding, before: int, rows: int) -> Finding:
         return one
     whole = "all" in kept[0].evidence
     first, *rest = kept
-    evidence = f"{first.evidence} A run on {rows} rows gives the same reading, and no other of these."
+    evidence = (
+        f"{first.evidence} A run on {rows} rows gives the same reading, and no other of these."
+    )
     first = replace(first, evidence=evidence, certain=whole and not rest)
     return replace(one, diagnoses=(first, *rest))
 
@@ -84,9 +88,13 @@ def _growing(a: Diagnosis, b: Diagnosis, before: int, rows: int) -> Diagnosis | 
     if not constant or not np.isclose(a.constant / before, b.constant / rows, rtol=1e-4):  # type: ignore[operator]
         return None
     divisor = before / a.constant  # type: ignore[operator]
-    kind, text = a.kind, f"{a.text}: it is divided by {divisor:.6g} whatever the size of the batch, here {before}"
+    kind, text = (
+        a.kind,
+        f"{a.text}: it is divided by {divisor:.6g} whatever the size of the batch, here {before}",
+    )
     if divisor < 1.5:
         kind = "missing_batch_mean"
-        text = f"{a.text}: {1 / divisor:.6g} times the size of the batch, {before}, by which it is not divided"
+        size = f"{1 / divisor:.6g} times the size of the batch, {before}"
+        text = f"{a.text}: {size}, by which it is not divided"
     evidence = f"{a.evidence} On {rows} rows the factor is {b.constant:.6g}, in proportion."
     return replace(a, kind=kind, text=text, evidence=evidence)

@@ -196,7 +196,11 @@ def held(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 def has_attributes(value: Any) -> bool:
     """Whether it is an object of the user's, whose attributes may be arrays."""
     inside = hasattr(value, "__dict__") and not isinstance(value, NO_HOLDERS)
-    return inside and type(value).__module__.partition(".")[0] not in ("numpy", "builtins", "functools")
+    return inside and type(value).__module__.partition(".")[0] not in (
+        "numpy",
+        "builtins",
+        "functools",
+    )
 
 
 def _depth(frame: FrameType | None) -> int:

@@ -23,9 +23,9 @@ from . import (
 
 # Every family in turn; of readings with the same numbers the earlier one is named first.
 FAMILIES = (
-    extrema.mistakes, losses.mistakes, paths.transposed, paths.missing, softmax.mistakes, normalised.mistakes, slopes.mistakes,
-    sums.mistakes,
-    operands.mistakes, shifts.mistakes, factors.mistakes, terms.mistakes,
+    extrema.mistakes, losses.mistakes, paths.transposed, paths.missing, softmax.mistakes,
+    normalised.mistakes, slopes.mistakes, sums.mistakes, operands.mistakes,
+    shifts.mistakes, factors.mistakes, terms.mistakes,
 )  # fmt: skip
 
 

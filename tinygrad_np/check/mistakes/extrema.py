@@ -14,7 +14,7 @@ from ..rules import Array, Edit, Mistake
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     """Where several elements are the largest, each may get the gradient, or one, or a part."""
     for group in case.edges(target):
-        consumer, node = group[0]
+        consumer, _ = group[0]
         name = consumer.primitive.name if consumer.primitive is not None else ""
         if name in ("max", "min"):
             for share, said in ((_each, "each gets all of it"), (_first, "the first gets it"),

@@ -47,7 +47,7 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
 
 def _of_terms(case: Case, target: Node, parts: dict[Node, Array]) -> Iterator[Mistake]:
     there = case.theirs[target]
-    for consumer, d in parts.items():
+    for consumer in parts:
         group = [one for one in case.siblings(consumer) if one in parts]
         for some in ([consumer], group) if len(group) > 1 else ([consumer],):
             mine = np.asarray(sum(parts[one] for one in some))
@@ -58,8 +58,11 @@ def _of_terms(case: Case, target: Node, parts: dict[Node, Array]) -> Iterator[Mi
                 way = f" in the term that comes by way of {case.name(consumer)}"
                 yield Mistake(kind, text + way, tuple(Edit(one, target, _times(c)) for one in some))
             if abs(c - 2) < 1e-6:
-                text = f"the term of d{case.name(target)} that comes by way of {case.name(consumer)} is added twice"
-                yield Mistake("extra_term", text, tuple(Edit(one, target, _times(2.0)) for one in some))
+                way = f"that comes by way of {case.name(consumer)}"
+                text = f"the term of d{case.name(target)} {way} is added twice"
+                yield Mistake(
+                    "extra_term", text, tuple(Edit(one, target, _times(2.0)) for one in some)
+                )
 
 
 def _inside(case: Case, target: Node) -> Iterator[Mistake]:
@@ -96,7 +99,10 @@ def readings(case: Case, c: float, node: Node) -> Iterator[tuple[str, str]]:
             text = f"{name} is averaged over {n}, not summed"
             if averaged:
                 yield "mean_instead_of_sum", text
-            yield "extra_batch_mean", f"{name} is {n} times too small: divided by {n} once too often"
+            yield (
+                "extra_batch_mean",
+                f"{name} is {n} times too small: divided by {n} once too often",
+            )
             if not averaged:
                 yield "mean_instead_of_sum", text
     for n in sorted(case.batch):

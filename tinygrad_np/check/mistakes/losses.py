@@ -14,9 +14,7 @@ from ..rules import Array, Edit, Mistake, norm
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     """The gradient of a squared error by its prediction, whatever the loss is."""
     span = case.span(target)
-    if case.loss not in span.steps:
-        return
-    constants = {one for node in span.steps for one in node.inputs if not one.needs}
+    constants = {one for node in case.nodes for one in node.inputs if not one.needs}
     wanted = [one for one in constants if np.ndim(one.value) and one.value.dtype.kind in "fiub"]
     for node in span.inside:
         named = node is target or node in case.names

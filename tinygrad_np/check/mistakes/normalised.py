@@ -21,7 +21,11 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
             continue
         for xhat in span.steps:
             same = xhat.value.shape == z.value.shape and xhat.order > z.order
-            if not same or xhat not in case.local.arrived or not (xhat in case.names or z is target):
+            if (
+                not same
+                or xhat not in case.local.arrived
+                or not (xhat in case.names or z is target)
+            ):
                 continue
             found = _normalised(z, xhat)
             if found is not None and between(case, z, xhat):
@@ -36,17 +40,18 @@ def _normalised(z: Node, xhat: Node) -> tuple[Axes, bool, Array] | None:
             for centred in (True, False):
                 x = z.value - z.value.mean(axis=axes, keepdims=True) if centred else z.value
                 r = np.sqrt(
-                    (xhat.value**2).sum(axis=axes, keepdims=True) / (x**2).sum(axis=axes, keepdims=True)
+                    (xhat.value**2).sum(axis=axes, keepdims=True)
+                    / (x**2).sum(axis=axes, keepdims=True)
                 )
-                near = np.isfinite(r).all() and np.allclose(x * r, xhat.value, rtol=1e-9, atol=1e-12)
+                near = np.isfinite(r).all() and np.allclose(
+                    x * r, xhat.value, rtol=1e-9, atol=1e-12
+                )
                 if near and np.ptp(r) > 1e-9 * np.abs(r).max():
                     return axes, centred, r
     return None
 
 
-def _of(
-    case: Case, z: Node, xhat: Node, axes: Axes, centred: bool, r: Array
-) -> Iterator[Mistake]:
+def _of(case: Case, z: Node, xhat: Node, axes: Axes, centred: bool, r: Array) -> Iterator[Mistake]:
     name, n = case.name(z), xhat.value
     count = int(np.prod([n.shape[axis] for axis in axes]))
 
@@ -57,7 +62,9 @@ def _of(
         edit = Edit(xhat, z, lambda g, d: change(g), alone=True)
         return Mistake(kind, f"d{name}: {text}", (edit,), free)
 
-    def whole(g: Array, first: Array | float, second: Array | float, by: Array | float = r) -> Array:
+    def whole(
+        g: Array, first: Array | float, second: Array | float, by: Array | float = r
+    ) -> Array:
         return np.asarray(by * (g - (first if centred else 0.0) - second))
 
     def second(g: Array, along: Axes | None = axes) -> Array:
@@ -78,11 +85,19 @@ def _of(
         yield made("factor", f"d{case.name(xhat)} {summed}: a factor {count}",
                    lambda g: whole(g, count * mean(g), second(g)))  # fmt: skip
         yield made("missing_path", "lacks the term of the mean", lambda g: whole(g, 0.0, second(g)))
-        yield made("sign", "the term of the mean has the opposite sign", lambda g: whole(g, -mean(g), second(g)))
+        yield made(
+            "sign",
+            "the term of the mean has the opposite sign",
+            lambda g: whole(g, -mean(g), second(g)),
+        )
     yield made("factor", f"d{case.name(xhat)} * {case.name(xhat)} {summed}: a factor {count}",
                lambda g: whole(g, mean(g), count * second(g)))  # fmt: skip
     yield made("missing_path", "lacks the term of the variance", lambda g: whole(g, mean(g), 0.0))
-    yield made("sign", "the term of the variance has the opposite sign", lambda g: whole(g, mean(g), -second(g)))
+    yield made(
+        "sign",
+        "the term of the variance has the opposite sign",
+        lambda g: whole(g, mean(g), -second(g)),
+    )
     yield made("wrong_operand", f"the sum lacks the factor {case.name(xhat)}",
                lambda g: whole(g, mean(g), mean(g * n)))  # fmt: skip
     if centred:

@@ -33,13 +33,17 @@ def _of_formula(case: Case, group: Group) -> Iterator[Mistake]:
     for i, (name, other) in enumerate(zip(names, consumer.inputs)):
         if name not in named:
             continue
-        own = other is node and not (primitive.name == "multiply" and consumer.inputs.count(node) == 2)
+        own = other is node and not (
+            primitive.name == "multiply" and consumer.inputs.count(node) == 2
+        )
         if own or not isinstance(other.value, np.ndarray):
             continue
         others = [a.inputs[i] for a, _ in group]
         if other.value.ndim or len(group) > 1:
             for kind, text, values in _instead(case, others):
-                said = f"d{case.name(node)} is computed with {text} where {case.name(other)} belongs"
+                said = (
+                    f"d{case.name(node)} is computed with {text} where {case.name(other)} belongs"
+                )
                 yield _swapped(kind, said, group, name, values)
         yield from _without(case, group, name, others)
 
@@ -75,7 +79,11 @@ def _instead(case: Case, others: list[Node]) -> Iterator[tuple[str, str, list[Ar
         yield "transpose", f"{case.name(first)}.T", [one.value.mT for one in others]
     mask = _is_mask(first)
     if mask:
-        yield "mask_wrong", f"the opposite of {case.name(first)}", [_opposite(one.value) for one in others]
+        yield (
+            "mask_wrong",
+            f"the opposite of {case.name(first)}",
+            [_opposite(one.value) for one in others],
+        )
         if not np.isin(first.value, (0, 1)).all():
             text = f"{case.name(first)} without its scale"
             yield "mask_wrong", text, [(one.value != 0).astype(float) for one in others]
@@ -157,7 +165,7 @@ def _looks_like_mask(array: Any) -> bool:
     if np.ndim(array) == 0 or array.size < 2:
         return False
     found = np.unique(array)
-    return len(found) == 2 and found[0] == 0 or (len(found) == 1 and array.dtype == bool)
+    return (len(found) == 2 and found[0] == 0) or (len(found) == 1 and array.dtype == bool)
 
 
 def _opposite(mask: Array) -> Array:
@@ -207,14 +215,12 @@ def _of_cotangent(case: Case, target: Node, group: Group) -> Iterator[Mistake]:
             yield Mistake("wrong_operand", text, (_from(consumer, node, value),), free=True, rank=2)
     for other in case.facts.rewritten.get(consumer, ()):
         if other.shape == right.shape and consumer in case.given:
-            text = (
-                f"d{case.name(node)} is computed with d{case.name(consumer)} after it was overwritten in place"
-            )
+            text = f"d{case.name(node)} is computed with {name} after it was overwritten in place"
             yield Mistake("overwritten_in_place", text, (_from(consumer, node, other),))
     for one, array in case.given.items():
         ours = one is consumer or one is target or one.primitive is None
-        other = ours or array.shape != right.shape or one not in case.names
-        if other or _parallel(array, right):
+        unfit = ours or array.shape != right.shape or one not in case.names
+        if unfit or _parallel(array, right):
             continue
         text = f"d{case.name(node)} is computed with d{case.name(one)} where d{case.name(consumer)} belongs"
         yield Mistake("wrong_operand", text, (_from(consumer, node, array),))
@@ -230,7 +236,9 @@ def _of_ends(case: Case, target: Node) -> Iterator[Mistake]:
         right = case.given[end]
         for other in case.facts.rewritten.get(end, ()):
             if other.shape == right.shape:
-                text = f"{name} is computed with d{case.name(end)} after it was overwritten in place"
+                text = (
+                    f"{name} is computed with d{case.name(end)} after it was overwritten in place"
+                )
                 yield Mistake("overwritten_in_place", text, _started(case, end, other), rank=0)
         for one, array in case.given.items():
             mine = one in (end, target) or one.primitive is None

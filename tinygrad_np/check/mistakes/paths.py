@@ -46,7 +46,9 @@ def _reshaped(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
         order[i], order[j] = j, i
         other = tuple(shape[axis] for axis in order)
 
-        def change(g: Array, _: Array | None, other: tuple[int, ...] = other, i: int = i, j: int = j) -> Array:
+        def change(
+            g: Array, _: Array | None, other: tuple[int, ...] = other, i: int = i, j: int = j
+        ) -> Array:
             return g.reshape(other).swapaxes(i, j)
 
         text = f"d{case.name(node)} is reshaped with axes {i} and {j} exchanged"
@@ -70,15 +72,17 @@ def missing(case: Case, target: Node) -> Iterator[Mistake]:
         yield from _terms(case, node, target)
         if node is target:
             yield from _loop_ends(case, node)
+    text = f"{case.name(target)} is treated as a constant: no gradient arrives"
+    yield Mistake("detached", text, (Edit(target, None, _zero),), rank=2)
     for node in sorted(span.inside - {target}, key=by_order, reverse=True):
         if node in case.names and node in case.local.arrived:
             text = f"{case.name(node)} is treated as a constant: no gradient goes through it"
             yield Mistake("detached", text, (Edit(node, None, _zero),), rank=2)
             alike = [one for one in case.siblings(node) if one in case.local.arrived]
             if len(alike) > 1:
-                yield Mistake("detached", text, tuple(Edit(one, None, _zero) for one in alike), rank=2)
-    text = f"{case.name(target)} is treated as a constant: no gradient arrives"
-    yield Mistake("detached", text, (Edit(target, None, _zero),), rank=2)
+                yield Mistake(
+                    "detached", text, tuple(Edit(one, None, _zero) for one in alike), rank=2
+                )
 
 
 def _ways(case: Case, node: Node) -> list[Node]:

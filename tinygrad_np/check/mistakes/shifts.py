@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...core import Node
-from ..case import Case, raw
+from ..case import Case
 from ..rules import Array, Edit, Mistake
 
 
@@ -29,13 +29,13 @@ def _indices(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
             if node.value.shape[axis] < 2:
                 continue
 
-            def change(
-                g: Array, d: Array | None, step: int = step, axis: int = axis
-            ) -> Array:
+            def change(g: Array, d: Array | None, step: int = step, axis: int = axis) -> Array:
                 assert d is not None
                 return np.roll(d, step, axis)
 
-            text = f"the indices at which d{case.name(node)} gets {case.name(consumer)} are off by one"
+            text = (
+                f"the indices at which d{case.name(node)} gets {case.name(consumer)} are off by one"
+            )
             yield Mistake("off_by_one", text, tuple(Edit(a, b, change) for a, b in group))
     once = tuple(Edit(a, b, _assigned(a, b)) for a, b in group)
     index = (consumer.params or {})["index"]

@@ -33,7 +33,9 @@ def _axis(z: Node, p: Node, logarithm: bool = False) -> int | None:
         return None
     for axis in range(z.value.ndim):
         e = np.exp(z.value - z.value.max(axis=axis, keepdims=True))
-        if z.value.shape[axis] > 1 and np.allclose(value, e / e.sum(axis=axis, keepdims=True), atol=1e-12):
+        if z.value.shape[axis] > 1 and np.allclose(
+            value, e / e.sum(axis=axis, keepdims=True), atol=1e-12
+        ):
             return axis
     return None
 
@@ -52,22 +54,32 @@ def _of(case: Case, z: Node, p: Node, axis: int) -> Iterator[Mistake]:
 
     text = f"{dz} uses only the diagonal of the softmax's Jacobian, {name} * (1 - {name})"
     yield from made("softmax_jacobian_diagonal_only", text, lambda g: g * v * (1 - v))
-    text = f"{dz} lacks the sum in the softmax's Jacobian, {name} * (d{name} - sum(d{name} * {name}))"
+    text = (
+        f"{dz} lacks the sum in the softmax's Jacobian, {name} * (d{name} - sum(d{name} * {name}))"
+    )
     yield from made("missing_path", text, lambda g: g * v)
     yield from made("wrong_operand", f"{dz} lacks the factor {name} of the softmax's Jacobian",
                     lambda g: g - total(g * v))  # fmt: skip
-    yield from made("wrong_operand", f"the sum in {dz} lacks the factor {name}", lambda g: v * (g - total(g)))
-    yield from made("missing_activation_derivative", f"{dz} lacks the derivative of the softmax", lambda g: g)
+    yield from made(
+        "wrong_operand", f"the sum in {dz} lacks the factor {name}", lambda g: v * (g - total(g))
+    )
+    yield from made(
+        "missing_activation_derivative", f"{dz} lacks the derivative of the softmax", lambda g: g
+    )
     for other in range(v.ndim):
         if other != axis:
             text = f"the sum in {dz} runs over axis {other}, not {axis}"
-            yield from made("wrong_axis_sum", text, lambda g, other=other: v * (g - total(g * v, other)))
+            yield from made(
+                "wrong_axis_sum", text, lambda g, other=other: v * (g - total(g * v, other))
+            )
     yield from made("wrong_axis_sum", f"the sum in {dz} runs over everything, not axis {axis}",
                     lambda g: v * (g - (g * v).sum()))  # fmt: skip
     text = f"the sum in {dz} is a mean over axis {axis}"
     n = v.shape[axis]
     yield from made("mean_instead_of_sum", text, lambda g: v * (g - total(g * v) / n))
-    yield from made("sign", f"the sum in {dz} has the opposite sign", lambda g: v * (g + total(g * v)))
+    yield from made(
+        "sign", f"the sum in {dz} has the opposite sign", lambda g: v * (g + total(g * v))
+    )
 
 
 def _of_logarithm(case: Case, z: Node, logp: Node, axis: int) -> Iterator[Mistake]:
@@ -81,8 +93,16 @@ def _of_logarithm(case: Case, z: Node, logp: Node, axis: int) -> Iterator[Mistak
     text = f"{dz} uses only the diagonal of the log-softmax's Jacobian, 1 - p, of {right}"
     yield made("softmax_jacobian_diagonal_only", text, lambda g: g * (1 - p))
     yield made("missing_path", f"{dz} lacks the sum of {right}", lambda g: g)
-    yield made("missing_path", f"{dz} lacks the first term of {right}", lambda g: -p * g.sum(axis, keepdims=True))
-    yield made("sign", f"the sum in {dz} has the opposite sign", lambda g: g + p * g.sum(axis, keepdims=True))
+    yield made(
+        "missing_path",
+        f"{dz} lacks the first term of {right}",
+        lambda g: -p * g.sum(axis, keepdims=True),
+    )
+    yield made(
+        "sign",
+        f"the sum in {dz} has the opposite sign",
+        lambda g: g + p * g.sum(axis, keepdims=True),
+    )
     text = f"the sum in {dz} lacks the factor p of {right}"
     yield made("wrong_operand", text, lambda g: g - g.sum(axis, keepdims=True))
     text = f"{dz} has the mean of {dlogp} over axis {axis} where its sum belongs"
@@ -91,5 +111,10 @@ def _of_logarithm(case: Case, z: Node, logp: Node, axis: int) -> Iterator[Mistak
     yield made("wrong_operand", text, lambda g: g - p * (g * p).sum(axis, keepdims=True))
     for other in (*range(p.ndim), None):
         if other != axis:
-            text = f"the sum in {dz} runs over {'everything' if other is None else f'axis {other}'}, not axis {axis}"
-            yield made("wrong_axis_sum", text, lambda g, other=other: g - p * g.sum(axis=other, keepdims=True))
+            over = "everything" if other is None else f"axis {other}"
+            text = f"the sum in {dz} runs over {over}, not axis {axis}"
+            yield made(
+                "wrong_axis_sum",
+                text,
+                lambda g, other=other: g - p * g.sum(axis=other, keepdims=True),
+            )

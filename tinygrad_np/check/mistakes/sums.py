@@ -28,7 +28,10 @@ def _unreduced(case: Case, target: Node) -> Iterator[Mistake]:
         return
     for axes in (some for n in (1, 2, 3) for some in combinations(range(there.ndim), n)):
         total = there.sum(axis=axes)
-        if total.size == right.size and norm(total.reshape(right.shape) - right) <= case.near[target] * 4:
+        if (
+            total.size == right.size
+            and norm(total.reshape(right.shape) - right) <= case.near[target] * 4
+        ):
             text = f"d{case.name(target)} is not summed over axis {', '.join(map(str, axes))}"
             yield Mistake("unreduced_broadcast", text, (Edit(target, None, lambda g, _: there),))
             return
@@ -69,7 +72,9 @@ def _of_edge(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
     yield made("wrong_axis_sum", text, np.sum)
     yield made("wrong_axis_sum", text, lambda d: np.full(shape, d.sum()))
     text = f"{name} is one element of what should be summed over axis {along}"
-    first, last = (tuple(end if axis in right else slice(None) for axis in range(d.ndim)) for end in (0, -1))
+    first, last = (
+        tuple(end if axis in right else slice(None) for axis in range(d.ndim)) for end in (0, -1)
+    )
     for place in (first, last):
         yield made("unreduced_broadcast", text, lambda d, place=place: d[place].reshape(shape))
 
@@ -94,10 +99,14 @@ def _of_reduction(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistak
     for other in range(n):
         if len(axes) != 1 or other == axes[0] % n:
             continue
-        text = f"what comes back from {case.name(consumer)} is spread over axis {other}, not {axes[0]}"
+        text = (
+            f"what comes back from {case.name(consumer)} is spread over axis {other}, not {axes[0]}"
+        )
 
         def change(g: Array, d: Array | None, other: int = other) -> Array:
             assert d is not None
-            return np.broadcast_to(np.expand_dims(np.squeeze(g), other), d.shape) * (d.flat[0] / np.ravel(g)[0])
+            return np.broadcast_to(np.expand_dims(np.squeeze(g), other), d.shape) * (
+                d.flat[0] / np.ravel(g)[0]
+            )
 
         yield Mistake("wrong_axis_sum", text, tuple(Edit(a, b, change) for a, b in group))

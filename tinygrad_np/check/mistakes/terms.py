@@ -26,15 +26,19 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
               if node is not target and array.shape == there.shape]  # fmt: skip
     known += [(name, array, "stale_cache", "what is left from before: ")
               for name, array in case.facts.stale if array.shape == there.shape]  # fmt: skip
-    known += [("sign(" + own + ")", np.sign(target.value), "extra_term", "a penalty that is not in the loss: "),
-              ("1", np.ones(there.shape), "extra_term", "")]  # fmt: skip
+    penalty = "a penalty that is not in the loss: "
+    known += [(f"sign({own})", np.sign(target.value), "extra_term", penalty)]
+    known += [("1", np.ones(there.shape), "extra_term", "")]
     if there.size < 3:
         return  # anything is a multiple of anything
     right = case.local.arrived[target]
     for name, array, kind, why in known:
         c = ratio(off, array)
         parallel = norm(right - ratio(right, array) * array) <= 1e-6 * norm(right)
-        part = any(node is target and norm(d + c * array) <= 1e-9 * norm(d) for (_, node), d in case.local.parts.items())
+        part = any(
+            node is target and norm(d + c * array) <= 1e-9 * norm(d)
+            for (_, node), d in case.local.parts.items()
+        )
         if part or parallel or (kind == "stale_cache" and abs(c - 1) > 1e-6):
             continue  # a factor, and no term
         if norm(off - c * array) <= case.near[target] and norm(off) > case.near[target]:
