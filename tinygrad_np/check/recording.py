@@ -234,8 +234,11 @@ class Matcher:
         q = self.quantities
         found: dict[str, list[Binding]] = {}
         for one in bindings:
-            if short(one.name) not in q.nodes and not q.is_kept(one):
-                found.setdefault(one.name, []).append(one)
+            known = found.setdefault(one.name, [])
+            passed_on = any(one.value is other.value for other in known)  # to a helper
+            if short(one.name) not in q.nodes and not q.is_kept(one) and not passed_on:
+                known.append(one)
+        found = {name: versions for name, versions in found.items() if versions}
         for name, versions in found.items():
             fresh = [
                 one for one in versions
@@ -249,25 +252,21 @@ class Matcher:
         self, names: Sequence[str], versions: list[Binding]
     ) -> list[tuple[Node, Binding, list[Binding]]]:
         """The pairs under the first name where one fits, else under the first name."""
-        tried = [self._paired(self.quantities.nodes[name], versions) for name in names]
+        tried = [self._paired(name, self.quantities.nodes[name], versions) for name in names]
         for pairs in tried:
             if any(self._fits(node, _array(one.value)) for node, one, _ in pairs):
                 return pairs
         return next(iter(tried), [])
 
     def _paired(
-        self, nodes: list[Node], versions: list[Binding]
+        self, name: str, nodes: list[Node], versions: list[Binding]
     ) -> list[tuple[Node, Binding, list[Binding]]]:
         """Which version of a variable is the gradient of which node.
 
         Of one node: the right one if any is, else the last. In a loop each node has one.
         """
-        if set(nodes[1:]) <= set(self.quantities.rewritten.get(nodes[0], ())):
-            # One array that was written into: what it became, unless something else fits.
-            fitting = [
-                n for n in nodes if any(self._fits(n, _array(one.value)) for one in versions)
-            ]
-            nodes = (fitting or nodes)[-1:]
+        if len(nodes) > 1 and len({(one.frame, one.handle) for one in versions}) == 1:
+            nodes = [self._one_of(name, nodes, versions)]
         if len(nodes) > 1:
             return self._looped(nodes, versions)
         (node,) = nodes
@@ -283,8 +282,32 @@ class Matcher:
             inputs = [one for one in node.inputs if one in self.quantities.true]
             named = [one for one in inputs if one in self.quantities.names] or inputs
             if len(named) == 1 and named[0].value.shape == _array(last.value).shape:
+                taken = name in self.quantities.names.values()
+                self.quantities.names.setdefault(named[0], f"{name} (before)" if taken else name)
                 found.append((named[0], last, []))
         return found
+
+    def _one_of(self, name: str, nodes: list[Node], versions: list[Binding]) -> Node:
+        """Of the values that a variable had one after another, that of which there is one gradient.
+
+        It is the value that the parameters below were used in; else one that fits; else the last.
+        """
+        last = versions[-1]
+        below = [node for user in self.users.get(last.value, ()) for node in self._says(user)]
+        found = self._between(below, [], _array(last.value).shape) if below else None
+        tried = [*([found] if found is not None else []), *nodes]
+        fitting = (n for n in tried if any(self._fits(n, _array(one.value)) for one in versions))
+        chosen = next(fitting, found or nodes[-1])
+        if chosen not in self.quantities.names:
+            taken = name in self.quantities.names.values()
+            self.quantities.names[chosen] = f"{name} (before)" if taken else name
+        return chosen
+
+    def _says(self, recorded: Node) -> list[Node]:
+        """The parameter whose gradient a recorded value is, by the name of its variable."""
+        q = self.quantities
+        names = quantities_of(self.bound[recorded].name, q.nodes)
+        return [node for name in names[:1] for node in q.nodes[name] if node in q.params]
 
     def _looped(
         self, nodes: list[Node], versions: list[Binding]

@@ -59,8 +59,9 @@ def _told(one: Finding, other: Finding, before: int, rows: int) -> Finding:
         return one
     kept = [d for d in one.diagnoses if any(_agree(d, e) for e in other.diagnoses)]
     if not kept:
-        growing = [_growing(d, e, before, rows) for d in one.diagnoses for e in other.diagnoses]
-        kept = [d for d in growing if d is not None]
+        kept = [
+            told for d in one.diagnoses for e in other.diagnoses for told in _growing(d, e, before, rows)
+        ]
         return replace(one, diagnoses=tuple(kept)) if kept else one
     if len(kept) == len(one.diagnoses):
         return one
@@ -82,19 +83,17 @@ def _agree(a: Diagnosis, b: Diagnosis) -> bool:
     return bool(np.isclose(a.constant, b.constant, rtol=1e-4))
 
 
-def _growing(a: Diagnosis, b: Diagnosis, before: int, rows: int) -> Diagnosis | None:
+def _growing(a: Diagnosis, b: Diagnosis, before: int, rows: int) -> list[Diagnosis]:
     """A factor that is proportional to the number of rows: a divisor that does not change with it."""
-    constant = "factor" == a.kind == b.kind and a.constant is not None and b.constant is not None
-    if not constant or not np.isclose(a.constant / before, b.constant / rows, rtol=1e-4):  # type: ignore[operator]
-        return None
-    divisor = before / a.constant  # type: ignore[operator]
-    kind, text = (
-        a.kind,
-        f"{a.text}: it is divided by {divisor:.6g} whatever the size of the batch, here {before}",
-    )
-    if divisor < 1.5:
-        kind = "missing_batch_mean"
-        size = f"{1 / divisor:.6g} times the size of the batch, {before}"
-        text = f"{a.text}: {size}, by which it is not divided"
+    if a.kind != "factor" or b.kind != "factor" or a.constant is None or b.constant is None:
+        return []
+    if not np.isclose(a.constant / before, b.constant / rows, rtol=1e-4):
+        return []
     evidence = f"{a.evidence} On {rows} rows the factor is {b.constant:.6g}, in proportion."
-    return replace(a, kind=kind, text=text, evidence=evidence)
+    divisor = before / a.constant
+    if divisor >= 1.5:
+        text = f"{a.text}: it is divided by {divisor:.6g} whatever the size of the batch, here {before}"
+        return [replace(a, text=text, evidence=evidence)]
+    text = f"{a.text}: {1 / divisor:.6g} times the size of the batch, by which it is not divided"
+    plain = replace(a, evidence=evidence, certain=False)
+    return [plain, replace(a, kind="missing_batch_mean", text=text, evidence=evidence, certain=False)]
