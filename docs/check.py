@@ -123,8 +123,8 @@ def page() -> str:
         "a line that is itself wrong is accused, and the others follow from it.\n\n"
         "Then plausible mistakes are made on purpose in the right backward pass. One that gives your "
         "numbers, in every array, is the reading of the report; readings with the same numbers are all "
-        "told, unless a run on fewer rows tells them apart. Constants that the intermediate gradients carry to the "
-        "parameters, and what is chosen at a kink, are conventions and no mistakes.",
+        "told, unless a run on fewer rows tells them apart. Constants that the intermediate gradients "
+        "carry to the parameters, and what is chosen at a kink, are conventions and no mistakes.",
         "The network of the examples, whose report is all right:",
         f"```python\n{inspect.getsource(network).strip()}\n```",
         f"With `{MISTAKES['wrong_operand'][1]}`:",

@@ -319,8 +319,12 @@ if __name__ == "__main__":
 # z1             dz1              follows   2.0e+01 116: dz1 = dz2 @ W2.T * (…
 # b1             db1              follows   2.0e+01 118: db1 = dz1.sum(axis=0)
 # W1             dW1              follows   2.0e+01 117: dW1 = x.T @ dz1
-#   p: missing_batch_mean: dp has a factor 21 too many (it is the gradient of 21 *
-#     the loss): 1.5 times the size of the batch, 14, by which it is not divided
+#   p: readings that these arrays cannot tell apart:
+#   p: perhaps factor: dp has a factor 21 too many (it is the gradient of 21 * the
+#     loss)
+#   p: perhaps missing_batch_mean: dp has a factor 21 too many (it is the gradient
+#     of 21 * the loss): 1.5 times the size of the batch, by which it is not
+#     divided
 #     Made on purpose, this reproduces dp to rounding; with it all 7 arrays are
 #     accounted for. On 8 rows the factor is 12, in proportion.
 #     should read  dp = np.broadcast_to(1 / 42, (14, 3)) * (2 * (p - t) ** 1)

@@ -12,7 +12,7 @@ import numpy as np
 from ..backward import by_order, reach, sweep
 from ..core import Node, parameter_names
 from ..drawing import formula
-from .rules import Array, Pass, Span, norm
+from .rules import Array, Edit, Pass, Span, norm
 from .watching import Position
 
 
@@ -75,6 +75,8 @@ class Case:
         For each given node how far, in norm, rounding may set an array from that.
     carried : float
         The constant that the intermediate gradients carry.
+    dead : tuple of Edit
+        Ways that stay closed.
     """
 
     loss: Node
@@ -84,6 +86,7 @@ class Case:
     local: Pass
     near: dict[Node, float]
     carried: float = 1.0
+    dead: tuple[Edit, ...] = ()
     consumers: dict[Node, list[Node]] = field(init=False)
     spans: dict[Node, Span] = field(init=False, default_factory=dict)
 
@@ -138,8 +141,27 @@ class Case:
         return {self.loss: np.ones_like(self.loss.value)} | self.given
 
     def siblings(self, node: Node) -> list[Node]:
-        """The nodes that the same place in the code recorded, itself among them; in order."""
+        """The nodes that the same place in the code recorded in one call; in order."""
         return self._places.get((self.facts.positions.get(node), node.primitive), [node])
+
+    def relatives(self, node: Node) -> list[Node]:
+        """The nodes that the same place in the code recorded in any call."""
+        position = self.facts.positions.get(node)
+        return (
+            [node] if position is None else self._places.get((position[:2], node.primitive), [node])
+        )
+
+    def of_one_line(self, node: Node, among: Sequence[Node]) -> list[Node]:
+        """Those of some nodes that the same line recorded in one call."""
+        position = self.facts.positions.get(node)
+        if position is None:
+            return [node]
+
+        def line(one: Node) -> Any:
+            other = self.facts.positions.get(one)
+            return None if other is None else (other[0], *other[2:])
+
+        return [one for one in among if line(one) == line(node)]
 
     @cached_property
     def _places(self) -> dict[Any, list[Node]]:
@@ -148,23 +170,25 @@ class Case:
             position = self.facts.positions.get(node)
             if position is not None:
                 found.setdefault((position, node.primitive), []).append(node)
+                found.setdefault((position[:2], node.primitive), []).append(node)
         return found
 
     def edges(self, target: Node) -> Iterator[list[tuple[Node, Node]]]:
         """The edges of a span, (node, argument): each alone, and with those of the same place."""
         span = self.span(target)
-        done = set()
+        done: set[tuple[Node, ...]] = set()
         for node in sorted(span.inside, key=by_order):
             for consumer in self.consumers.get(node, []):
                 if consumer not in self.local.arrived:
                     continue
                 yield [(consumer, node)]
                 i = consumer.inputs.index(node)
-                key = (self.facts.positions.get(consumer), consumer.primitive, i)
-                alike = [(one, one.inputs[i]) for one in self.siblings(consumer)]
-                if len(alike) > 1 and key not in done:
-                    done.add(key)
-                    yield [(a, b) for a, b in alike if b.needs and a in self.local.arrived]
+                for group in (self.siblings(consumer), self.relatives(consumer)):
+                    alike = [(one, one.inputs[i]) for one in group]
+                    key = tuple(one for one, _ in alike)
+                    if len(alike) > 1 and key not in done:
+                        done.add(key)
+                        yield [(a, b) for a, b in alike if b.needs and a in self.local.arrived]
 
     @cached_property
     def batch(self) -> set[int]:

@@ -92,7 +92,7 @@ def _best(
 def _fitting(case: Case, made: list[Edit], target: Node, one: Mistake) -> Mistake | None:
     """The mistake, with its constant if it has one, if it gives the target's array."""
     try:
-        arrived = case.span(target).run(case.start, [*made, *one.edits])
+        arrived = case.span(target).run(case.start, [*case.dead, *made, *one.edits])
         if one.free and arrived is not None:
             there = case.theirs[target]
             c = ratio(there, arrived)
@@ -109,7 +109,7 @@ def _explained(
 ) -> tuple[Node, ...]:
     """The wrong arrays that these mistakes give; none if ``target`` is not, or a sound one is no more."""
     try:
-        arrived = run(case.loss, case.given, edits).arrived
+        arrived = run(case.loss, case.given, [*case.dead, *edits]).arrived
     except (ValueError, IndexError):  # further down it does not fit
         return (target,) if case.theirs[target].shape != target.value.shape else ()
     if not case.same(target, arrived.get(target)):

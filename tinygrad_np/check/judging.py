@@ -15,7 +15,7 @@ from .case import Case, Facts
 from .diagnosis import explain
 from .findings import BackpropReport, Diagnosis, Finding
 from .recording import Given
-from .rules import Array, copied, norm, run, spread
+from .rules import Array, Edit, Pass, copied, norm, run, spread
 
 # How many units of rounding a right array may be off, and from where on it is no rounding any more.
 RIGHT, NOISE = 64.0, 1024.0
@@ -59,6 +59,7 @@ class Judge:
         with np.errstate(all="ignore"):
             self.true = run(loss, {})
             self.limits = spread(loss, {}, self.true)
+        self.dead = tuple(_dead(self.true))
         self.notes: list[str] = []
 
     def report(
@@ -115,12 +116,12 @@ class Judge:
         eps = {one.node: max(self.coarse, _eps(np.asarray(one.array))) for one in given}
         fitting = {node: array for node, array in theirs.items() if array.shape == node.value.shape}
         injected = {node: array for node, array in fitting.items() if np.isfinite(array).all()}
-        local = run(self.loss, injected)
+        local = run(self.loss, injected, self.dead)
         moves = self.limits if roughly else spread(self.loss, injected, local)
         near = {
             node: RIGHT * eps[node] * (norm(local.arrived[node]) + moves[node]) for node in theirs
         }
-        case = Case(self.loss, self.facts, injected, theirs, local, near, c)
+        case = Case(self.loss, self.facts, injected, theirs, local, near, c, self.dead)
         verdicts: dict[Node, str] = {}
         for node, array in theirs.items():
             if node not in fitting:
@@ -214,6 +215,15 @@ def judge(
 ) -> BackpropReport:
     """The report on some given arrays."""
     return Judge(loss, facts, given).report(missing, unmatched, notes)
+
+
+def _dead(true: Pass) -> Iterator[Edit]:
+    """The way through a maximum that is subtracted before ``exp``: nothing comes by it, and nobody
+    writes it down; so it stays closed when a wrong gradient is followed."""
+    for (node, parent), d in true.parts.items():
+        extremum = node.primitive is not None and node.primitive.name in ("max", "min")
+        if extremum and norm(d) <= 1e-12 * norm(true.arrived[parent]):
+            yield Edit(node, parent, lambda g, d: np.zeros_like(d))
 
 
 def _order(loss: Node) -> dict[Node, tuple[int, int]]:

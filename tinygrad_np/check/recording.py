@@ -135,11 +135,12 @@ class Quantities:
                 self.nodes[name].remove(node)
                 if self.names.get(node) == name:
                     del self.names[node]
-            if len(versions) > 1 and self.names.get(versions[0]) == name:
-                filled = versions[0].value.shape == versions[-1].value.shape
-                if filled and _is_write(versions[1]):
+            if len(versions) < 2 or not _is_write(versions[1]):
+                continue
+            if versions[0].value.shape == versions[-1].value.shape:  # it was filled
+                self.nodes[name].remove(versions[0])
+                if self.names.get(versions[0]) == name:
                     del self.names[versions[0]]
-                    self.nodes[name].remove(versions[0])
 
     def _tell_apart(self, elements: Mapping[Node, str]) -> None:
         """The values that one variable had in a loop are numbered."""
@@ -452,7 +453,11 @@ class Matcher:
     def _between(
         self, below: Sequence[Node], above: Sequence[Node], shape: tuple[int, ...]
     ) -> Node | None:
-        """The oldest value of a shape that depends on all ``below`` and that ``above`` depends on."""
+        """The oldest value of a shape that depends on all ``below`` and that ``above`` depends on.
+
+        Where there is one it depends on all that they were used in, as the last of the terms that
+        are added up.
+        """
         q = self.quantities
         ends = above or [q.loss]
         found = [
@@ -461,7 +466,9 @@ class Matcher:
             and all(node is not one and _depends(node, one) for one in below)
             and any(node is not one and _depends(one, node) for one in ends)
         ]  # fmt: skip
-        return min(found, key=lambda node: node.order, default=None)
+        uses = [node for node in q.inside if any(one in below for one in node.inputs)]
+        whole = [node for node in found if all(_depends(node, one) for one in uses)]
+        return min(whole or found, key=lambda node: node.order, default=None)
 
     def _new_name(self, variable: str) -> str:
         bare = short(variable)

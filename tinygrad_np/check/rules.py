@@ -170,8 +170,15 @@ def _sent(
     return sent
 
 
-def copied(loss: Node, change: Callable[[Node], Callable[[Array], Array]]) -> dict[Node, Node]:
-    """The whole record computed again in float64, each value changed as ``change`` says."""
+def copied(
+    loss: Node,
+    change: Callable[[Node], Callable[[Array], Array]],
+    others: Mapping[Node, dict[str, Any]] | None = None,
+) -> dict[Node, Node]:
+    """The whole record computed again in float64, each value changed as ``change`` says.
+
+    ``others`` are parameters of operations to take instead.
+    """
     nodes, seen = [loss], {loss}
     for node in nodes:
         fresh = [one for one in dict.fromkeys(node.inputs) if one not in seen]
@@ -179,7 +186,7 @@ def copied(loss: Node, change: Callable[[Node], Callable[[Array], Array]]) -> di
         nodes += fresh
     copies: dict[Node, Node] = {}
     for node in sorted(nodes, key=by_order):
-        params, saved = node.params, node.saved
+        params, saved = (others or {}).get(node, node.params), node.saved
         value = node.value
         inputs = tuple(copies[one] for one in node.inputs)
         if node.primitive is not None:

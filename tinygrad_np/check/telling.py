@@ -60,7 +60,10 @@ def _told(one: Finding, other: Finding, before: int, rows: int) -> Finding:
     kept = [d for d in one.diagnoses if any(_agree(d, e) for e in other.diagnoses)]
     if not kept:
         kept = [
-            told for d in one.diagnoses for e in other.diagnoses for told in _growing(d, e, before, rows)
+            told
+            for d in one.diagnoses
+            for e in other.diagnoses
+            for told in _growing(d, e, before, rows)
         ]
         return replace(one, diagnoses=tuple(kept)) if kept else one
     if len(kept) == len(one.diagnoses):
@@ -96,4 +99,7 @@ def _growing(a: Diagnosis, b: Diagnosis, before: int, rows: int) -> list[Diagnos
         return [replace(a, text=text, evidence=evidence)]
     text = f"{a.text}: {1 / divisor:.6g} times the size of the batch, by which it is not divided"
     plain = replace(a, evidence=evidence, certain=False)
-    return [plain, replace(a, kind="missing_batch_mean", text=text, evidence=evidence, certain=False)]
+    return [
+        plain,
+        replace(a, kind="missing_batch_mean", text=text, evidence=evidence, certain=False),
+    ]

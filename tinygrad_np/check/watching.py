@@ -31,7 +31,8 @@ DEEPEST = 4  # containers within containers
 NO_HOLDERS = (type, ModuleType, FunctionType, MethodType, np.random.Generator)
 
 ITEM = Tensor.item.__code__
-Position = tuple[CodeType, int]  # where in the user's code an operation was recorded
+# Where in the user's code an operation was recorded: code, instruction, which call of it, and line.
+Position = tuple[CodeType, int, int, int]
 
 
 def is_users(filename: str) -> bool:
@@ -114,7 +115,16 @@ class Watched:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and not is_users(frame.f_code.co_filename):
             frame = frame.f_back
-        self.recorded[node] = None if frame is None else (frame.f_code, frame.f_lasti)
+        self.recorded[node] = (
+            None
+            if frame is None
+            else (
+                frame.f_code,
+                frame.f_lasti,
+                self._frames.setdefault(frame, len(self._frames)),
+                frame.f_lineno,
+            )
+        )
 
     def _on_call(self, frame: FrameType, event: str, arg: Any) -> Any:
         if frame.f_code is ITEM and frame.f_locals["self"].node.needs:

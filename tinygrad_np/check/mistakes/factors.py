@@ -48,8 +48,10 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
 def _of_terms(case: Case, target: Node, parts: dict[Node, Array]) -> Iterator[Mistake]:
     there = case.theirs[target]
     for consumer in parts:
-        group = [one for one in case.siblings(consumer) if one in parts]
-        for some in ([consumer], group) if len(group) > 1 else ([consumer],):
+        looped = [one for one in case.siblings(consumer) if one in parts]
+        line = case.of_one_line(consumer, list(parts))
+        groups = [[consumer], *(some for some in (looped, line) if len(some) > 1)]
+        for some in groups:
             mine = np.asarray(sum(parts[one] for one in some))
             c = ratio(there - (case.local.arrived[target] - mine), mine)
             if norm(mine) <= case.near[target] or abs(c) * norm(mine) <= case.near[target]:

@@ -135,6 +135,11 @@ def _series(case: Case, others: list[Node], mask: bool) -> Iterator[tuple[str, s
         text = f"{case.name(others[0])} of the next turn"
         yield "off_by_one", text, [*values[1:], values[-1]]
         yield "off_by_one", text.replace("next", "previous"), [values[0], *values[:-1]]
+        yield "off_by_one", text, [*values[1:], values[0]]
+        yield "off_by_one", text.replace("next", "previous"), [values[-1], *values[:-1]]
+        for node, value in case.arrays(shape):
+            if not node.needs:  # what was there before the first turn
+                yield "off_by_one", text.replace("next", "previous"), [value, *values[:-1]]
         zero = np.zeros(shape)
         yield "off_by_one", text, [*values[1:], zero]
         yield "off_by_one", text.replace("next", "previous"), [zero, *values[:-1]]
@@ -202,6 +207,7 @@ def _without(case: Case, group: Group, name: str, others: list[Node]) -> Iterato
 def _of_cotangent(case: Case, target: Node, group: Group) -> Iterator[Mistake]:
     """Another gradient where that of the result belongs, or what it was overwritten with."""
     if len(group) > 1:
+        yield from _of_cotangents(case, group)
         return
     consumer, node = group[0]
     right = case.given.get(consumer, case.local.arrived[consumer])
@@ -224,6 +230,25 @@ def _of_cotangent(case: Case, target: Node, group: Group) -> Iterator[Mistake]:
             continue
         text = f"d{case.name(node)} is computed with d{case.name(one)} where d{case.name(consumer)} belongs"
         yield Mistake("wrong_operand", text, (_from(consumer, node, array),))
+
+
+def _of_cotangents(case: Case, group: Group) -> Iterator[Mistake]:
+    """In a loop: the gradient of another variable, or of another turn."""
+    consumer, node = group[0]
+    shape, count = consumer.value.shape, len(group)
+    for nodes in [*case.facts.series.values(), [a for a, _ in group]]:
+        arrays = [case.given.get(one, case.local.arrived.get(one)) for one in nodes]
+        known = [one for one in arrays if one is not None and one.shape == shape]
+        own = nodes[0] is consumer
+        if len(known) != len(nodes) or len(known) < count:
+            continue
+        shifts = (1, -1) if own else range(len(known) - count + 1)
+        for k in shifts:
+            some = np.roll(known, k, axis=0) if own else known[k : k + count]
+            whose = f"d{case.name(nodes[0])} where d{case.name(consumer)} belongs"
+            text = f"d{case.name(node)} is computed with {whose}"
+            edits = tuple(_from(a, b, g) for (a, b), g in zip(group, some))
+            yield Mistake("off_by_one" if own else "wrong_operand", text, edits)
 
 
 def _of_ends(case: Case, target: Node) -> Iterator[Mistake]:

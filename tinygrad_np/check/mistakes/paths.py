@@ -10,7 +10,7 @@ import numpy as np
 from ...backward import by_order
 from ...core import Node
 from ..case import Case
-from ..rules import Array, Edit, Mistake
+from ..rules import Array, Change, Edit, Mistake
 
 # More terms than these are not left out in every combination.
 MOST_TERMS = 5
@@ -108,21 +108,23 @@ def _terms(case: Case, node: Node, target: Node) -> Iterator[Mistake]:
         )
         edits = tuple(Edit(one, node, _nothing) for one in left_out)
         yield Mistake(kind, text, edits)
-        looped = [(a, b) for one in left_out for a, b in _alike(case, one, node)]
-        if len(looped) > len(left_out):
-            yield Mistake(kind, text, tuple(Edit(a, b, _nothing) for a, b in looped))
+        for kin in (case.siblings, case.relatives, lambda one: case.of_one_line(one, ways)):
+            looped = [(a, b) for one in left_out for a, b in _alike(case, one, node, kin(one))]
+            if len(looped) > len(left_out):
+                yield Mistake(kind, text, tuple(Edit(a, b, _nothing) for a, b in looped))
 
 
-def _alike(case: Case, way: Node, node: Node) -> list[tuple[Node, Node]]:
+def _alike(case: Case, way: Node, node: Node, kin: list[Node]) -> list[tuple[Node, Node]]:
     """The same edge in each turn of a loop, where the argument gets other terms as well."""
     i = way.inputs.index(node)
-    pairs = [(one, one.inputs[i]) for one in case.siblings(way)]
+    pairs = [(one, one.inputs[i]) for one in kin if i < len(one.inputs)]
     return [(a, b) for a, b in pairs if (a, b) in case.local.parts]
 
 
 def _loop_ends(case: Case, node: Node) -> Iterator[Mistake]:
     """The first or the last turn of a loop is left out."""
     ways = sorted(_ways(case, node), key=by_order)
+    yield from _assigned(case, node, ways)
     for alike in dict.fromkeys(tuple(case.siblings(one)) for one in ways):
         turns = [one for one in alike if one in ways]
         if len(turns) < 2:
@@ -130,6 +132,8 @@ def _loop_ends(case: Case, node: Node) -> Iterator[Mistake]:
         for one, which in ((turns[0], "first"), (turns[-1], "last")):
             text = f"the {which} of the {len(turns)} terms that add up in d{case.name(node)} is missing"
             yield Mistake("off_by_one", text, (Edit(one, node, _nothing),))
+            text = f"the {which} of the {len(turns)} turns of the loop is left out"
+            yield Mistake("off_by_one", text, (Edit(one, None, _zero),))
 
 
 def _statistics(case: Case, target: Node) -> Iterator[Mistake]:
@@ -162,3 +166,26 @@ def _is_statistic(case: Case, node: Node) -> bool:
         and any(np.ndim(other.value) == 0 and not other.needs for other in one.inputs)
         for one in after
     )  # fmt: skip
+
+
+def _assigned(case: Case, node: Node, ways: list[Node]) -> Iterator[Mistake]:
+    """What several turns of a loop should add up is assigned: of each element the last counts."""
+    reads = [one for one in ways if "index" in (one.params or {})]
+    if len(reads) < 2:
+        return
+    text = f"what belongs to one element of d{case.name(node)} is assigned, not added up: the last counts"
+    for order in (reads, reads[::-1]):
+        covered = np.zeros(node.value.shape, bool)
+        edits = []
+        for one in reversed(order):
+            edits.append(Edit(one, node, _but_for(covered.copy())))
+            covered[(one.params or {})["index"]] = True
+        yield Mistake("missing_path", text, tuple(edits))
+
+
+def _but_for(covered: Array) -> Change:
+    def change(g: Array, d: Array | None) -> Array:
+        assert d is not None
+        return np.where(covered, 0, d)
+
+    return change

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core import Node
 from ..case import Case
-from ..rules import Array, Edit, Mistake
+from ..rules import Array, Edit, Mistake, copied, run
 
 
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
@@ -17,6 +17,50 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
         yield from _indices(case, group)
         yield from _windows(case, group)
     yield from _shifted(case, target)
+    yield from _labels(case, target)
+
+
+def _labels(case: Case, target: Node) -> Iterator[Mistake]:
+    """The gradient for other labels: those of the next class, or of the next sample."""
+    if case.loss not in case.span(target).steps or case.penalty(target):
+        return
+    for node in case.nodes:
+        index = (node.params or {}).get("index")
+        parts = _parts(index)
+        for place, labels in enumerate(parts):
+            if not _is_labels(labels) or labels is not [p for p in parts if _is_labels(p)][-1]:
+                continue  # of p[range(N), y] the classes
+            for said, other in _beside(labels, node.inputs[0].value.shape[place]):
+                new = (*parts[:place], other, *parts[place + 1 :])
+                params = (node.params or {}) | {"index": new if isinstance(index, tuple) else other}
+                yield _instead(case, target, said, {}, {node: params})
+    constants = {one for node in case.nodes for one in node.inputs if not one.needs}
+    for one in constants:
+        if np.ndim(one.value) == 2 and np.isin(one.value, (0, 1)).all():
+            for step in (1, -1):
+                for axis in (0, 1):
+                    said = f"{case.name(one)} shifted by one along axis {axis}"
+                    yield _instead(case, target, said, {one: np.roll(one.value, step, axis)}, {})
+
+
+def _is_labels(part: Any) -> bool:
+    return isinstance(part, np.ndarray) and part.dtype.kind in "iu" and part.size > 1
+
+
+def _beside(labels: Array, length: int) -> Iterator[tuple[str, Array]]:
+    for step in (1, -1):
+        yield f"the labels {step:+d}", (labels + step) % length
+        yield "the labels of the sample beside it", np.roll(labels, step)
+
+
+def _instead(
+    case: Case, target: Node, said: str, values: dict[Node, Array], params: dict[Node, Any]
+) -> Mistake:
+    """What the right rule gives where the loss was computed from something else."""
+    copies = copied(case.loss, lambda node: lambda value: values.get(node, value), params)
+    made = run(copies[case.loss], {}).arrived.get(copies[target], np.zeros(()))
+    text = f"d{case.name(target)} is computed with {said}"
+    return Mistake("off_by_one", text, (Edit(target, None, lambda g, _: made),))
 
 
 def _indices(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
