@@ -73,7 +73,7 @@ def missing(case: Case, target: Node) -> Iterator[Mistake]:
         if node is target:
             yield from _loop_ends(case, node)
     text = f"{case.name(target)} is treated as a constant: no gradient arrives"
-    yield Mistake("detached", text, (Edit(target, None, _zero),), rank=2)
+    yield Mistake("detached", text, (Edit(target, None, _zero),), rank=0)
     for node in sorted(span.inside - {target}, key=by_order, reverse=True):
         if node in case.names and node in case.local.arrived:
             text = f"{case.name(node)} is treated as a constant: no gradient goes through it"
