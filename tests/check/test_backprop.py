@@ -452,7 +452,8 @@ def test_the_published_mistakes(capsys, request):
         ("W2", "stale_cache"), ("z1", "stale_cache"), ("W1", "stale_cache"),
         ("y", "other_loss"), ("y", "factor"), ("z2", "derivative_at_wrong_point"),
         ("b2", "mean_instead_of_sum"), ("b2", "extra_batch_mean"),
-        ("b1", "mean_instead_of_sum"), ("b1", "extra_batch_mean"), ("p", "factor"), ("p", "missing_batch_mean"),
+        ("b1", "mean_instead_of_sum"), ("b1", "extra_batch_mean"),
+        ("p", "factor"), ("p", "missing_batch_mean"),
         ("z1", "derivative_all_ones"), ("z1", "missing_activation_derivative"),
         ("z2", "off_by_one"), ("W2", "factor"), ("b1", "factor"),
     ]  # fmt: skip

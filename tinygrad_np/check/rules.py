@@ -166,7 +166,8 @@ def _sent(
         pull_useful(node, g, sent, useful, recorded=False)
     for one in mine:
         assert one.into is not None
-        sent[one.into] = one.change(g, sent.get(one.into))
+        if useful is None or one.into in useful:
+            sent[one.into] = one.change(g, sent.get(one.into))
     return sent
 
 

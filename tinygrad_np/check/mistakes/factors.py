@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...backward import by_order
 from ...core import Node
 from ..case import Case, ratio, raw
 from ..rules import Array, Change, Edit, Mistake, norm
@@ -34,7 +35,7 @@ def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
         yield Mistake(kind, text, (Edit(target, None, _times(c)),), rank=rank, constant=c)
     if len(parts) > 1:
         yield from _of_terms(case, target, parts)
-    for node in case.span(target).inside - {target}:
+    for node in sorted(case.span(target).inside - {target}, key=by_order):
         if node in case.names and node in case.local.arrived:
             alike = [one for one in case.siblings(node) if one in case.local.arrived]
             for kind, text in readings(case, c, node):

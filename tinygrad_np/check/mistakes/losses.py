@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...backward import by_order
 from ...core import Node
 from ..case import Case, ratio
 from ..rules import Array, Edit, Mistake, norm
@@ -14,9 +15,9 @@ from ..rules import Array, Edit, Mistake, norm
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     """The gradient of a squared error by its prediction, whatever the loss is."""
     span = case.span(target)
-    constants = {one for node in case.nodes for one in node.inputs if not one.needs}
+    constants = dict.fromkeys(one for node in case.nodes for one in node.inputs if not one.needs)
     wanted = [one for one in constants if np.ndim(one.value) and one.value.dtype.kind in "fiub"]
-    for node in span.inside:
+    for node in sorted(span.inside, key=by_order):
         named = node is target or node in case.names
         if not named or node.primitive is None or node not in case.local.arrived:
             continue

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ...backward import by_order
 from ...core import Node
 from ..case import Case, between
 from ..rules import Array, Edit, Mistake
@@ -16,7 +17,7 @@ Axes = tuple[int, ...]
 
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     span = case.span(target)
-    for z in span.inside:
+    for z in sorted(span.inside, key=by_order):
         if z.value.ndim < 2 or z not in case.local.arrived:
             continue
         for xhat in span.steps:
@@ -112,6 +113,11 @@ def _of(case: Case, z: Node, xhat: Node, axes: Axes, centred: bool, r: Array) ->
                      (1 / r**2, "is multiplied by the variance instead of divided by the deviation"),
                      ):  # fmt: skip
         yield made("wrong_operand", said, lambda g, by=by: whole(g, mean(g), second(g), by))
+    for node, value in case.arrays(r.shape):
+        for by, said in ((value, "multiplied by"), (1 / value, "divided by")):
+            if np.isfinite(by).all() and not np.allclose(by, r):
+                text = f"is {said} {case.name(node)} instead of divided by the standard deviation"
+                yield made("wrong_operand", text, lambda g, by=by: whole(g, mean(g), second(g), by))
     for by, said in ((r * r, "the variance"), (1 / r**2, "the variance, multiplied")):
         yield made("wrong_operand", f"{said} stands where the standard deviation belongs",
                    lambda g, by=by: whole(g, mean(g), second(g), by), free=True)  # fmt: skip

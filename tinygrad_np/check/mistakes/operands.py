@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backward import pull_useful, unbroadcast
+from ...backward import unbroadcast
 from ...core import Node
 from ..case import Case, ratio, raw, reads
 from ..rules import Array, Change, Edit, Mistake, norm
@@ -264,27 +264,26 @@ def _of_ends(case: Case, target: Node) -> Iterator[Mistake]:
                 text = (
                     f"{name} is computed with d{case.name(end)} after it was overwritten in place"
                 )
-                yield Mistake("overwritten_in_place", text, _started(case, end, other), rank=0)
+                yield Mistake(
+                    "overwritten_in_place", text, _started(case, target, end, other), rank=0
+                )
         for one, array in case.given.items():
             mine = one in (end, target) or one.primitive is None
             if not mine and array.shape == right.shape and not _parallel(array, right):
                 text = f"{name} is computed with d{case.name(one)} where d{case.name(end)} belongs"
-                yield Mistake("wrong_operand", text, _started(case, end, array), rank=2)
+                yield Mistake("wrong_operand", text, _started(case, target, end, array), rank=2)
         for one, array in case.arrays(right.shape):
             if not _parallel(array, right):
                 text = f"{name} is computed with {case.name(one)} where d{case.name(end)} belongs"
-                yield Mistake("wrong_operand", text, _started(case, end, array), free=True, rank=2)
+                yield Mistake(
+                    "wrong_operand", text, _started(case, target, end, array), free=True, rank=2
+                )
 
 
-def _started(case: Case, end: Node, g: Array) -> tuple[Edit, ...]:
-    """The backward step of a node, given another cotangent."""
-    sent: dict[Node, Array] = {}
-    pull_useful(end, g, sent, None, recorded=False)
-
-    def always(made: Array) -> Change:
-        return lambda _, __: made
-
-    return tuple(Edit(end, parent, always(made)) for parent, made in sent.items())
+def _started(case: Case, target: Node, end: Node, g: Array) -> tuple[Edit, ...]:
+    """The line of the target alone, given another cotangent."""
+    made = case.span(target).run({**case.start, end: g}, case.dead)
+    return (Edit(target, None, lambda _, __: np.zeros(()) if made is None else made),)
 
 
 def _parallel(a: Array, b: Array) -> bool:

@@ -34,7 +34,7 @@ def _labels(case: Case, target: Node) -> Iterator[Mistake]:
                 new = (*parts[:place], other, *parts[place + 1 :])
                 params = (node.params or {}) | {"index": new if isinstance(index, tuple) else other}
                 yield _instead(case, target, said, {}, {node: params})
-    constants = {one for node in case.nodes for one in node.inputs if not one.needs}
+    constants = dict.fromkeys(one for node in case.nodes for one in node.inputs if not one.needs)
     for one in constants:
         if np.ndim(one.value) == 2 and np.isin(one.value, (0, 1)).all():
             for step in (1, -1):

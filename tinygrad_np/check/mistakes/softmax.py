@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from ...backward import by_order
 from ...core import Node
 from ..case import Case, between
 from ..rules import Array, Edit, Mistake
@@ -13,7 +14,7 @@ from ..rules import Array, Edit, Mistake
 
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     span = case.span(target)
-    for z in span.inside:
+    for z in sorted(span.inside, key=by_order):
         if not z.value.ndim or z not in case.local.arrived:
             continue
         for p in span.steps:

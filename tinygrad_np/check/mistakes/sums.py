@@ -17,7 +17,7 @@ from ..rules import Array, Change, Edit, Mistake, norm
 def mistakes(case: Case, target: Node) -> Iterator[Mistake]:
     yield from _unreduced(case, target)
     for group in case.edges(target):
-        yield from _of_edge(case, group)
+        yield from _of_edge(case, target, group)
         yield from _of_reduction(case, group)
 
 
@@ -37,7 +37,7 @@ def _unreduced(case: Case, target: Node) -> Iterator[Mistake]:
             return
 
 
-def _of_edge(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
+def _of_edge(case: Case, target: Node, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
     consumer, node = group[0]
     if consumer.value.shape == node.value.shape:
         return
@@ -56,7 +56,7 @@ def _of_edge(case: Case, group: list[tuple[Node, Node]]) -> Iterator[Mistake]:
         return Mistake(kind, text, edits, rank=rank)
 
     text = f"{name} is not summed over the axes that {case.name(node)} was broadcast along"
-    yield made("unreduced_broadcast", text, lambda d: d)
+    yield made("unreduced_broadcast", text, lambda d: d, 1 if node is target else 2)
     for axes in (some for n in (1, 2, 3) for some in combinations(range(d.ndim), n)):
         if right == list(axes):
             continue
