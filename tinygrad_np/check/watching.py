@@ -129,8 +129,9 @@ class Watched:
     def _on_call(self, frame: FrameType, event: str, arg: Any) -> Any:
         if frame.f_code is ITEM and frame.f_locals["self"].node.needs:
             self._note_number(frame)
+        filename = frame.f_code.co_filename
         room = frame.f_globals.get("__name__", "").partition(".")[0]
-        if not is_users(frame.f_code.co_filename) or room in LIBRARIES:
+        if not is_users(filename) or (filename == "<string>" and room in LIBRARIES):
             return None
         if self._replaced is not None:
             self._replaced.replace_in(frame.f_globals)
