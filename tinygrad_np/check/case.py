@@ -77,6 +77,8 @@ class Case:
         The constant that the intermediate gradients carry.
     dead : tuple of Edit
         Ways that stay closed.
+    stopped : bool
+        Whether not all plausible mistakes were tried, as there were too many steps.
     """
 
     loss: Node
@@ -87,6 +89,7 @@ class Case:
     near: dict[Node, float]
     carried: float = 1.0
     dead: tuple[Edit, ...] = ()
+    stopped: bool = False
     consumers: dict[Node, list[Node]] = field(init=False)
     spans: dict[Node, Span] = field(init=False, default_factory=dict)
 

@@ -68,6 +68,7 @@ def _best(
         for one in candidates(case, target):
             budget -= 10 + len(span.steps)
             if budget < 0:
+                case.stopped = True
                 break
             fitting = _fitting(case, made, target, one)
             if fitting is not None:

@@ -70,6 +70,10 @@ class Judge:
             reading = self._without_the_unused(self._reading())
         case, verdicts, _ = reading
         diagnoses = explain(case, reading.wrong)
+        if case.stopped:
+            self.notes.append(
+                "So many operations were recorded that not every plausible mistake was tried."
+            )
         for node in reading.wrong:
             if any(one.kind == "kink" for one in diagnoses[node]):
                 verdicts[node] = "kink"
