@@ -288,7 +288,8 @@ if __name__ == "__main__":
 # z1             dz1              follows   2.8e+00 98: dz1 = dz2 @ W2.T * (z…
 # b1             db1              WRONG     7.5e-01 100: db1 = dz1.mean(axis=…
 # W1             dW1              follows   3.0e+00 99: dW1 = x.T @ dz1
-#   z2: derivative_at_wrong_point: the derivative is taken at p instead of z2
+#   z2: perhaps derivative_at_wrong_point: the derivative is taken at p instead of
+#     z2
 #     Made on purpose, this reproduces dz2 to rounding; with it all 6 arrays are
 #     accounted for.
 #     should read  dz2 = dp * p * (1 - p)
@@ -374,7 +375,7 @@ if __name__ == "__main__":
 # z1             dz1              right     8.4e-16 180: dz1 = W2.T @ dz2 * (…
 # b1             db1              WRONG     3.0e+00 182: db1 = 4 / m * dz1.su…
 # W1             dW1              right     8.4e-16 181: dW1 = dz1 @ x.T / m
-#   W2: factor: dW2 has a factor 2 too many
+#   W2: perhaps factor: dW2 has a factor 2 too many
 #     Made on purpose, this reproduces dW2 to rounding; with it all 9 arrays are
 #     accounted for.
 #     should read  dW2 = (dz2 @ a1.T) / 14

@@ -27,6 +27,7 @@ class Explained(NamedTuple):
 
     readings: list[Mistake]
     nodes: tuple[Node, ...]
+    rivals: bool = False
 
 
 def explain(case: Case, wrong: Sequence[Node]) -> dict[Node, tuple[Diagnosis, ...]]:
@@ -49,8 +50,9 @@ def explain(case: Case, wrong: Sequence[Node]) -> dict[Node, tuple[Diagnosis, ..
         left = [node for node in left if node not in found.nodes]
     everything = all(group.readings for group in groups)
     diagnoses: dict[Node, tuple[Diagnosis, ...]] = {}
-    for readings, nodes in groups:
-        told = tuple(_diagnosis(case, one, nodes, everything, len(readings)) for one in readings)
+    for readings, nodes, rivals in groups:
+        sure = everything and len(readings) == 1 and not rivals
+        told = tuple(_diagnosis(case, one, nodes, everything, sure, rivals) for one in readings)
         diagnoses |= dict.fromkeys(nodes, told)
     return diagnoses
 
@@ -79,6 +81,7 @@ def _best(
     best = [(one, nodes) for one, nodes in tried if nodes and len(nodes) == most]
     best.sort(key=lambda pair: pair[0].rank)
     # A far-fetched reading, with a constant to fit or an array from elsewhere, gives way to a plain one.
+    kinds = {one.kind for one, _ in best}
     best = [pair for pair in best if pair[0].rank <= max(1, best[0][0].rank)]
     if not best:
         return Explained([], (target,)), budget
@@ -87,7 +90,8 @@ def _best(
     for one, nodes in best:  # of one kind the nearest: further up it is the same mistake
         if nodes == explained and one.kind not in [known.kind for known in readings]:
             readings.append(one)
-    return Explained(readings, explained), budget
+    rivals = kinds != {one.kind for one in readings}
+    return Explained(readings, explained, rivals), budget
 
 
 def _fitting(case: Case, made: list[Edit], target: Node, one: Mistake) -> Mistake | None:
@@ -121,7 +125,7 @@ def _explained(
 
 
 def _diagnosis(
-    case: Case, one: Mistake, nodes: tuple[Node, ...], everything: bool, readings: int
+    case: Case, one: Mistake, nodes: tuple[Node, ...], everything: bool, sure: bool, rivals: bool
 ) -> Diagnosis:
     several = ", ".join(f"d{case.name(node)}" for node in nodes)
     count = len(case.theirs)
@@ -132,8 +136,7 @@ def _diagnosis(
         nodes[0],
     )
     assert place is not None
-    sure = everything and readings == 1
-    return Diagnosis(one.kind, one.text, fix(case, place), evidence, sure, one.constant)
+    return Diagnosis(one.kind, one.text, fix(case, place), evidence, sure, one.constant, rivals)
 
 
 def fix(case: Case, target: Node) -> str:

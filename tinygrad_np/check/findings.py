@@ -32,6 +32,8 @@ class Diagnosis:
         Whether it reproduces every array that was given, and no other reading does.
     constant : float or None
         The factor, where the mistake is one.
+    rivals : bool
+        Whether a far-fetched reading of another kind, which is not told, gives the same numbers.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Diagnosis:
     evidence: str
     certain: bool
     constant: float | None = None
+    rivals: bool = False
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _told(one: Finding, other: Finding, before: int, rows: int) -> Finding:
     evidence = (
         f"{first.evidence} A run on {rows} rows gives the same reading, and no other of these."
     )
-    first = replace(first, evidence=evidence, certain=whole and not rest)
+    first = replace(first, evidence=evidence, certain=whole and not rest and not first.rivals)
     return replace(one, diagnoses=(first, *rest))
 
 
