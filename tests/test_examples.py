@@ -125,6 +125,20 @@ def test_digits_report(run):
     assert words(closing_comment("digits_report.py")) == words(text)
 
 
+def test_batchnorm_by_hand(run):
+    text = run("batchnorm_by_hand.py", "--steps", 300)
+    right, forgotten = text.split("The way through the variance forgotten\n")
+    verdicts = re.findall(rf"(?m)^(\w+) +d\w+ +(\w+) +{NUMBER} \d+: d", right)
+    assert len(verdicts) == 26
+    assert {verdict for _, verdict in verdicts} == {"right"}
+    assert "backprop: ok\n" in right
+    assert forgotten.startswith("backprop: WRONG, first in the gradient of bndiff\n")
+    assert "bndiff: missing_path: " in forgotten
+    before, after = re.search(rf"Loss ({NUMBER}); after 300 steps .* ({NUMBER})\n", text).groups()
+    assert float(after) < float(before) - 0.5
+    assert words(closing_comment("batchnorm_by_hand.py")) == words(text)
+
+
 def test_mnist_three_layers_on_digits(run, tmp_path):
     pytest.importorskip("matplotlib")
     text = run(

@@ -230,7 +230,7 @@ from .transforms import (
 np.empty(2**25 - 2**16, np.uint8)
 
 if TYPE_CHECKING:
-    from .check import check_backprop, check_gradients
+    from .check import assert_backprop, check_backprop, check_gradients
     from .check.gradcheck import gradcheck
     from .compiling.step import compile
     from .derivation import derive
@@ -259,6 +259,7 @@ __all__ = [
     "argmin",
     "argsort",
     "array_split",
+    "assert_backprop",
     "astype",
     "atleast_1d",
     "atleast_2d",
@@ -469,7 +470,7 @@ _LATER = {
     "drawing": ("Drawing", "draw"),
     "derivation": ("derive",),
     "compiling.step": ("compile",),
-    "check": ("check_backprop", "check_gradients", "gradcheck"),
+    "check": ("assert_backprop", "check_backprop", "check_gradients", "gradcheck"),
     "export": ("to_onnx",),
 }
 

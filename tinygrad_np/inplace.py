@@ -16,9 +16,9 @@ from .core import Node, Tensor, case, current_mode, plain, primitive, samples, t
 from .errors import ArgumentError, DtypeError, GradientError, IndexingError, ShapeError, message
 from .ops.arithmetic import add, astype, divide, multiply, power, subtract
 from .ops.elementwise import floor_divide, remainder
-from .ops.index import index_text, is_basic, plain_index
+from .ops.index import index_text, is_basic, plain_index, scatter_add
 from .ops.linalg import matmul
-from .ops.shape import reshape
+from .ops.shape import broadcast_to, reshape
 
 
 def _written(x: Any, index: Any, value: Any) -> Any:
@@ -178,6 +178,31 @@ def in_place(name: str, operation: Any, ufunc: np.ufunc) -> Callable[[Tensor, An
         return self
 
     return apply
+
+
+def write_out(name: str, out: Tensor, result: Tensor) -> Tensor:
+    """What a ufunc does with ``out=``: the result becomes the content of that tensor."""
+    if _is_parameter(out):
+        _write_into_parameter(out, f"{name} with out=", lambda array: np.copyto(array, result.data))
+        return out
+    new = _kept_dtype(f"{name} with out=", out, result, lambda: result)
+    if new.shape != out.shape:
+        raise ShapeError(
+            message(f"{name} with out=", f"out of shape {result.shape}", f"{out.shape}")
+        )
+    assign(out, new)
+    return out
+
+
+def add_at(x: Tensor, index: Any, value: Any) -> None:
+    """``np.add.at(x, index, value)``: each position of the index is added, also where two are one."""
+    index = plain_index(index)
+    if _is_parameter(x):
+        _write_into_parameter(x, "np.add.at", lambda a: np.add.at(a, index, plain(value)))
+        return
+    shape = x.data[index].shape
+    added = scatter_add(broadcast_to(value, shape), index=index, shape=x.shape)
+    assign(x, _kept_dtype("np.add.at", x, added, lambda: x + added))
 
 
 IN_PLACE = {

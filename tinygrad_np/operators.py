@@ -325,11 +325,14 @@ def _deep_plain(value: Any) -> Any:
 def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """NumPy calls this when a ufunc is given a Tensor."""
     name = f"np.{ufunc.__name__}"
-    if kwargs.pop("out", None) is not None:
-        raise NoDerivativeError(
-            f"{name}: out= and in-place writes into an ndarray would lose the gradient of a Tensor. "
-            "Write a = a + b, or make `a` a Tensor."
-        )
+    out = kwargs.pop("out", None)
+    if out is not None:
+        if method != "__call__" or len(out) != 1 or type(out[0]) is not Tensor:
+            raise NoDerivativeError(
+                f"{name}: out= and in-place writes into an ndarray would lose the gradient of a Tensor. "
+                "Write a = a + b, or make `a` a Tensor."
+            )
+        return inplace.write_out(name, out[0], array_ufunc(self, ufunc, method, *inputs, **kwargs))
     if kwargs.get("where", True) is not True:
         raise NoDerivativeError(f"{name}: where= is not recorded. Use np.where on the result.")
     kwargs.pop("where", None)
@@ -341,6 +344,9 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **kwar
         return REDUCE[ufunc](*inputs, **{"axis": 0} | kwargs)
     if method == "accumulate" and ufunc in ACCUMULATE and not kwargs.keys() - {"axis"}:
         return ACCUMULATE[ufunc](*inputs, **{"axis": 0} | kwargs)
+    if method == "at" and ufunc in (np.add, np.subtract) and type(inputs[0]) is Tensor:
+        x, places, value = inputs
+        return inplace.add_at(x, places, value if ufunc is np.add else -value)
     if method == "outer" and ufunc in UFUNCS and not kwargs:
         a, b = inputs
         return UFUNCS[ufunc](

@@ -442,3 +442,26 @@ def test_bad_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=text):
         tg.gradcheck(f, inputs, **options)
+
+
+def test_chosen_directions():
+    def f(x, y):
+        return np.sum(broken(x) * y)
+
+    @tg.primitive("{x} ** 2", name="broken")
+    def broken(x):
+        return x**2
+
+    broken.vjp(x=lambda g, x: g * np.where(np.arange(6) == 4, 3, 2) * x)
+    inputs = {"x": np.arange(1.0, 7.0), "y": np.ones(6)}
+    e = np.eye(6)
+    report = tg.gradcheck(f, inputs, directions={"x": [e[0], e[1] + e[2]]})
+    assert report.ok
+    assert "x2" in report["x"].method
+    report = tg.gradcheck(f, inputs, directions={"x": [e[0], e[3] + e[4]]})
+    assert (report["x"].verdict, report["x"].index) == ("wrong", (4,))
+    assert report["y"].verdict == "right"
+    with pytest.raises(ArgumentError, match="directions of x, y, got 'z'"):
+        tg.gradcheck(f, inputs, directions={"z": [e[0]]})
+    with pytest.raises(ArgumentError, match=r"directions of shape \(6,\) for x"):
+        tg.gradcheck(f, inputs, directions={"x": [np.ones(3)]})

@@ -187,7 +187,7 @@ def test_ufunc_methods_record() -> None:
     ]:
         assert got.requires_grad
         np.testing.assert_array_equal(got.data, expected)
-    for call in (lambda: np.add.reduceat(x, [0]), lambda: np.add.at(x, 0, 1.0),
+    for call in (lambda: np.add.reduceat(x, [0]), lambda: np.multiply.at(x, 0, 1.0),
                  lambda: np.logaddexp.accumulate(x), lambda: np.add.reduce(x, initial=3.0)):  # fmt: skip
         with pytest.raises(NoDerivativeError):
             call()

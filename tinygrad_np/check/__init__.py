@@ -1,5 +1,6 @@
 """Derivatives held against numbers: `gradcheck`; backprop by hand: `check_backprop`, `check_gradients`."""
 
+from .asserting import assert_backprop
 from .backprop import check_gradients
 from .byhand import check_backprop
 from .findings import BackpropReport, Diagnosis, Finding
@@ -12,6 +13,7 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "GradientReport",
+    "assert_backprop",
     "check_backprop",
     "check_gradients",
     "gradcheck",

@@ -10,13 +10,19 @@ import numpy as np
 from ..backward import reach
 from ..core import Node, Tensor, plain
 from ..errors import ArgumentError, GradientError, message
+from .case import Facts
 from .findings import BackpropReport
-from .judging import Given, judge
+from .judging import judge
 from .matching import quantity_of
+from .recording import Given
 
 
 def check_gradients(
-    loss: Tensor, gradients: Mapping[str, Any], *, names: Mapping[str, Any] | None = None
+    loss: Tensor,
+    gradients: Mapping[str, Any],
+    *,
+    names: Mapping[str, Any] | None = None,
+    hints: int = 3,
 ) -> BackpropReport:
     """Hold gradients computed by hand against a recorded loss, and name the first wrong one.
 
@@ -31,6 +37,8 @@ def check_gradients(
         For any parameters and intermediates, by name (``"W1"`` or ``"dW1"``), the gradient.
     names : dict, optional
         Names of tensors and arrays, usually ``locals()``; those given by ``name=`` go first.
+    hints : {1, 2, 3}
+        How much the report gives away: 1 the place of the mistake, 2 also its kind, 3 everything.
 
     Returns
     -------
@@ -83,7 +91,8 @@ def check_gradients(
             message("check_gradients", f"gradients of {', '.join(quantities) or 'named tensors'}",
                     ", ".join(gradients) or "none", "Give names=locals(), or Tensor(..., name=...).")
         )  # fmt: skip
-    return judge(loss.node, known, given, {}, tuple(unmatched))
+    report = judge(loss.node, Facts(names=known), given, (), tuple(unmatched))
+    return report.drawn_from(loss.node, known).hinted(hints)
 
 
 def _array(name: str, value: Any) -> Any:

@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import tree
-from ..backward import reach
 from ..core import Node, Tensor, plain
 from ..errors import ArgumentError, message
-from .findings import BackpropReport, Finding
-from .judging import Given, judge
-from .matching import KEY, quantity_of
-from .rules import Array, norm, run
+from .calling import Outcome, Subject, copied, subject
+from .case import Facts
+from .differences import by_differences, is_gradient
+from .findings import BackpropReport
+from .judging import judge
+from .matching import quantity_of, short
+from .recording import Matcher, Quantities
+from .rules import Array
+from .telling import tell_apart
 from .watching import Binding, Watched
-
-SAMPLED = 40  # elements of a parameter that finite differences look at
-Loss = Callable[[list[Array]], float]
 
 
 def check_backprop(
-    loss_and_grads: Callable[..., Any], params: Any, *data: Any, match: dict[str, str] | None = None
+    loss_and_grads: Any,
+    params: Any = None,
+    *data: Any,
+    match: Mapping[str, str] | None = None,
+    hints: int = 3,
 ) -> BackpropReport:
     """Find the first wrong line of a hand-written backprop, and name the mistake.
 
-    The function is run as it is, once on arrays and once on tensors, which record what NumPy
-    computes: that gives the true gradient of every variable, and the values and source lines of the
-    gradients that the function computes for them.
+    The code is run as it is, on arrays and once on tensors, which record what NumPy computes: that
+    gives the true gradient of every variable, and the values and source lines of the gradients that
+    the code computes for them.
 
     Parameters
     ----------
-    loss_and_grads : callable
-        ``loss_and_grads(params, *data)`` returns ``(loss, grads)``; ``grads`` is a dict with the keys
-        of ``params`` (``"W1"`` or ``"dW1"``), or a list in their order.
-    params : dict, list or tuple of ndarray
-        Floating-point arrays. They are not changed.
+    loss_and_grads : callable or object
+        ``loss_and_grads(params, *data)`` returns ``(loss, grads)``, or ``(grads, loss)``, or
+        ``(loss, dW, db, ...)``. ``grads`` is a dict with the keys of ``params`` (``"W1"``,
+        ``"dW1"``, ``"W1_grad"``), or a list or tuple in their order.
+
+        Or a model, with ``params=None``: one whose ``loss(*data)`` returns ``(loss, grads)``; or
+        one with ``forward`` and ``backward``. ``forward`` is given the data, or of it what its
+        arguments are called (``X``; ``y``); if the model has a method ``loss``, that is given what
+        ``forward`` returned and the labels, otherwise ``forward`` returns the loss; ``backward`` is
+        given what its arguments are called. The gradients are the dict that ``backward`` returns, or
+        attributes: ``dW1``, ``grads["W1"]``, ``layers[0].dW``.
+    params : dict, list, tuple or object
+        Floating-point arrays (or floats), in any nest; of an object its attributes, or what is in its
+        ``params``. They are not changed: each run gets copies.
     *data
         Whatever else the function takes.
     match : dict, optional
         For variables whose names do not say it, the quantity they are the gradient of:
         ``{"err": "z2"}``. By itself ``dW1 d_W1 grad_W1 W1_grad gW1 grads["W1"]`` is the gradient of
         ``W1``, and ``delta2`` that of ``z2``.
+    hints : {1, 2, 3}
+        How much the report gives away: 1 the place of the mistake, 2 also its kind, 3 everything.
 
     Returns
     -------
@@ -52,12 +68,16 @@ def check_backprop(
     Raises
     ------
     ArgumentError
-        If the function does not return a loss and gradients, or returns another loss each time.
+        If it does not return a loss and gradients, or returns another loss each time.
 
     Notes
     -----
     Where the code cannot be followed on tensors the report says at which line, and the returned
     gradients are still held against finite differences of the returned loss.
+
+    A first run on other parameters, and on the rows of the data in another order, shows what is kept
+    between calls: a cache that still holds the values of that run is found. Where the arrays of
+    one run allow several readings, another run on fewer rows tells them apart if it can.
 
     Examples
     --------
@@ -73,122 +93,265 @@ def check_backprop(
     >>> report.first_wrong, report["z"].diagnoses[0].kind, report["w"].verdict
     ('z', 'missing_batch_mean', 'follows')
     """
-    arrays = _parameters(params)
-    loss, returned = _called(loss_and_grads, tree.like(params, iter(map(np.copy, arrays))), data)
-    again, _ = _called(loss_and_grads, tree.like(params, iter(map(np.copy, arrays))), data)
-    if loss != again and not (np.isnan(loss) and np.isnan(again)):
-        raise ArgumentError(
-            message("check_backprop", "the same loss every time", f"{loss:.6g} and {again:.6g}",
-                    "Seed random numbers inside the function, and keep no state between calls.")
-        )  # fmt: skip
-    tensors = [Tensor(a.copy(), requires_grad=True) for a in arrays]
-    handed = list(map(_recorded, data))
-    watched = Watched(loss_and_grads, [tree.like(params, iter(tensors)), *handed])
-    if watched.error is not None:  # some functions take data as arrays only
-        second = Watched(loss_and_grads, [tree.like(params, iter(tensors)), *_copies(data)])
-        if second.error is None:
-            watched, handed = second, _copies(data)
-    node = _loss_node(watched, loss)
-    notes = []
-    if watched.error is not None:
-        notes.append(
-            f"Tensors cannot follow the code beyond line {watched.stopped} "
-            f"({type(watched.error).__name__}: {watched.error})"
+    if hints not in (1, 2, 3):
+        raise ArgumentError(message("check_backprop", "hints=1, 2 or 3", repr(hints)))
+    state = np.random.get_state(legacy=True)  # noqa: NPY002 - which the user's code may draw from
+    try:
+        report = _Check(subject(loss_and_grads, params, data), match or {}).report()
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    return report.hinted(hints)
+
+
+class _Check:
+    """One check: what was run, what was recorded of it, and what is told of it."""
+
+    def __init__(self, what: Subject, match: Mapping[str, str]) -> None:
+        self.subject, self.match = what, match
+        self.notes: list[str] = []
+        self.stale = self._warm()
+        self.outcome = what.call([a.copy() for a in what.arrays])
+        self._forget_numbers()
+        self.held = Watched(self._on_arrays)
+        assert self.held.result is not None
+        again: Outcome = self.held.result
+        if not _equal(self.outcome.number, again.number):
+            raise ArgumentError(
+                message("check_backprop", "the same loss every time",
+                        f"{self.outcome.number:.6g} and {again.number:.6g}",
+                        "Seed random numbers inside the function, and keep no state between calls.")
+            )  # fmt: skip
+        self._note_changes()
+
+    def _warm(self) -> list[Binding]:
+        """A first run at other parameters and rows; what its variables held."""
+        rng = np.random.default_rng(1)
+        what = self.subject
+        moved = [
+            a if label in what.single else np.asarray(a * rng.uniform(0.8, 1.25, a.shape), a.dtype)
+            for label, a in zip(what.labels, what.arrays)
+        ]
+        shuffled = rows_shuffled(what.data)
+        watched = Watched(lambda: what.warmed(moved, shuffled))
+        if watched.error is not None:  # on the user's own data it must run
+            watched = Watched(lambda: what.warmed(moved, what.data_copies()))
+        if watched.error is not None:
+            raise watched.error
+        return watched.bindings
+
+    def _forget_numbers(self) -> None:
+        """Plain numbers among the parameters that got no gradient are settings."""
+        keys = {key for key, _ in self.outcome.gradients}
+        settings = {
+            label for i, label in enumerate(self.subject.labels)
+            if label in self.subject.single
+            and (i >= len(keys) if self.outcome.listed else not _has_gradient(label, keys))
+        }  # fmt: skip
+        self.subject.without(settings)
+
+    def _on_arrays(self) -> Outcome:
+        return self.subject.call([a.copy() for a in self.subject.arrays])
+
+    def _note_changes(self) -> None:
+        """Say which of the arrays it was given the function writes into."""
+        what = self.subject
+        values = [a.copy() for a in what.arrays]
+        handed = what.data_copies()
+        what.call(values, handed)
+        changed = [
+            label for label, a, b in zip(what.labels, values, what.arrays) if not _alike(a, b)
+        ]
+        for i, (mine, theirs) in enumerate(zip(handed, what.data)):
+            pairs = zip(tree.leaves(mine), tree.leaves(theirs))
+            if any(isinstance(a, np.ndarray) and not _alike(a, b) for a, b in pairs):
+                changed.append(f"argument {i + 1} of the data")
+        if changed:
+            self.notes.append(f"Overwritten in place, for whoever calls it: {', '.join(changed)}.")
+
+    # -- recording ---------------------------------------------------------------------------------
+
+    def _recorded(self, arrays: Sequence[Array]) -> tuple[Watched, list[Tensor], Node | None]:
+        """The run on tensors that can be followed furthest: with the data as tensors, if it may be."""
+        loss = self.subject.value(arrays)
+        tried = []
+        for data_too, making in ((True, True), (False, True), (True, False), (False, False)):
+            tensors = [Tensor(a.copy(), requires_grad=True) for a in arrays]
+            handed = [_recorded(one) if data_too else copied(one) for one in self.subject.data]
+            watched = Watched(lambda: self.subject.call(tensors, handed), making)
+            node = _loss_node(watched, loss)
+            tried.append((watched, tensors, node))
+            if watched.error is None and node is not None:
+                break
+        return max(
+            tried, key=lambda one: (one[2] is not None, one[0].error is None, one[0].stopped_at)
         )
 
-    def value(moved: list[Array]) -> float:
-        return _called(loss_and_grads, tree.like(params, iter(map(np.copy, moved))), data)[0]
-
-    labels = list(_labels(params))
-    if node is not None and not _is_gradient(node, tensors, arrays, value):
-        # At a kink no difference is the slope: look beside it.
-        rng = np.random.default_rng(0)
-        arrays_beside = [a + (1e-3 * rng.normal(size=a.shape)).astype(a.dtype) for a in arrays]
-        beside = [Tensor(a, requires_grad=True) for a in arrays_beside]
-        again_watched = Watched(loss_and_grads, [tree.like(params, iter(beside)), *handed])
-        there = _loss_node(again_watched, value(arrays_beside))
-        if there is None or not _is_gradient(there, beside, arrays_beside, value):
-            notes.append(
-                "The loss is not recorded as it is computed: some step leaves the tensors."
+    def report(self) -> BackpropReport:
+        what = self.subject
+        watched, tensors, node = self._recorded(what.arrays)
+        if watched.error is not None:
+            self.notes.append(
+                f"Tensors cannot follow the code beyond line {watched.stopped} "
+                f"({type(watched.error).__name__}: {watched.error})"
+            )
+        if node is not None and not self._is_the_loss(node, tensors):
+            self.notes.append(
+                "The loss is not recorded as it is computed: some step leaves the tensors"
+                f"{self._where_left(watched)}."
             )
             node = None
-    if node is None:
-        return _by_differences(value, labels, arrays, returned, tuple(notes))
-    record = _Record(watched, node, dict(zip((t.node for t in tensors), labels)), match or {})
-    if watched.error is not None:
-        held = Watched(
-            loss_and_grads, [tree.like(params, iter(map(np.copy, arrays))), *_copies(data)]
+        if node is None:
+            return by_differences(what, self.outcome, tuple(self.notes))
+        bindings, outcome = watched.bindings, watched.result
+        if watched.error is not None:
+            bindings = [
+                *(one for one in bindings if one.tick < watched.stopped_at),
+                *(one for one in self.held.bindings if one.tick >= watched.stopped_at),
+            ]
+            outcome = self.held.result
+        params = dict(zip((tensor.node for tensor in tensors), what.labels))
+        report = self._judged(watched, node, params, bindings, outcome)
+        return tell_apart(report, what, self._smaller)
+
+    def _smaller(self, data: tuple[Any, ...]) -> BackpropReport | None:
+        """The report on other data; None if the function does not take them."""
+        what = Subject(self.subject.run, self.subject.holder, data)
+        try:
+            other = _Check(what, self.match)
+        except Exception:  # whatever the user's code says to fewer rows
+            return None
+        other.subject.without(set(what.labels) - set(self.subject.labels))
+        watched, tensors, node = other._recorded(what.arrays)
+        if node is None or watched.error is not None:
+            return None
+        params = dict(zip((tensor.node for tensor in tensors), what.labels))
+        return other._judged(watched, node, params, watched.bindings, watched.result)
+
+    def _is_the_loss(self, node: Node, tensors: list[Tensor]) -> bool:
+        """Whether the record's gradient is the slope of the returned loss."""
+        what = self.subject
+        if is_gradient(node, tensors, what.arrays, what.value):
+            return True
+        # At a kink no difference is the slope: look beside it.
+        rng = np.random.default_rng(0)
+        beside = [a + (1e-3 * rng.normal(size=a.shape)).astype(a.dtype) for a in what.arrays]
+        _, moved, there = self._recorded(beside)
+        return there is not None and is_gradient(there, moved, beside, what.value)
+
+    def _where_left(self, watched: Watched) -> str:
+        """The lines that made numbers of tensors: after them no record goes on."""
+        return f" (line {' or line '.join(watched.left[:3])})" if watched.left else ""
+
+    # -- judging -----------------------------------------------------------------------------------
+
+    def _judged(
+        self, watched: Watched, node: Node, params: dict[Node, str], bindings: Sequence[Binding],
+        outcome: Outcome,
+    ) -> BackpropReport:  # fmt: skip
+        quantities = Quantities(node, params)
+        quantities.collect(bindings)
+        matcher = Matcher(quantities, self.match, bindings)
+        matcher.variables()
+        unmatched, reordered = matcher.returned(outcome.gradients, outcome.listed, bindings)
+        notes = list(self.notes)
+        if reordered:
+            notes.append(
+                "The gradients are not returned in the order of the parameters; names count."
+            )
+        if matcher.strange:
+            listed = ", ".join(dict.fromkeys(matcher.strange))
+            notes.append(f"Variables that match no quantity: {listed} (give match=...).")
+        notes += _overwritten(quantities, bindings)
+        missing = [
+            name for one, name in quantities.names.items()
+            if one in params and one in quantities.true and one not in matcher.given
+        ]  # fmt: skip
+        facts = Facts(
+            names=quantities.names,
+            series=quantities.series,
+            positions=watched.recorded,
+            stale=self._stale(quantities, bindings),
+            rewritten=_rewritten(quantities, matcher),
+            written={one: matcher.expression(given) for one, given in matcher.given.items()},
         )
-        return record.report(held.bindings, _flat(held.result[1]), notes)
-    return record.report(watched.bindings, _flat(watched.result[1]), notes)
+        report = judge(
+            node, facts, list(matcher.given.values()), missing, tuple(unmatched), tuple(notes)
+        )
+        return report.drawn_from(node, quantities.names)
+
+    def _stale(
+        self, quantities: Quantities, bindings: Sequence[Binding]
+    ) -> list[tuple[str, Array]]:
+        """Arrays at hand that the loss does not read: of the first run, and handed in."""
+        found: list[tuple[str, Array]] = []
+        values = [_value(one) for one in quantities.inside]
+        read = {value.tobytes() for value in values if value.ndim}
+        for one in bindings:
+            array = _value(one.value)
+            outside = not (
+                isinstance(one.value, Node) and (one.value in quantities.inside or one.value.needs)
+            )
+            if outside and _says_something(array) and array.tobytes() not in read:
+                found.append((one.name, array.astype(float)))
+        for one in self.stale:
+            array = _value(one.value)
+            if _says_something(array) and array.tobytes() not in read:
+                found.append((f"{short(one.name)} of an earlier call", array.astype(float)))
+        return list({array.tobytes(): (name, array) for name, array in reversed(found)}.values())[
+            ::-1
+        ]
 
 
-def _parameters(params: Any) -> list[Array]:
-    arrays = tree.leaves(params)
-    good = all(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in arrays)
-    if not isinstance(params, dict | list | tuple) or not arrays or not good:
-        kinds = sorted({str(getattr(a, "dtype", type(a).__name__)) for a in arrays})
-        raise ArgumentError(
-            message("check_backprop", "params: a dict, list or tuple of floating-point arrays",
-                    f"{type(params).__name__} of {', '.join(kinds)}",
-                    "Pass what is no parameter as data.")
-        )  # fmt: skip
-    return arrays
+def _value(one: Any) -> Array:
+    return np.asarray(one.value if isinstance(one, Node) else plain(one))
 
 
-def _copies(data: Any) -> list[Any]:
-    return [
-        tree.rebuild(one, lambda x: x.copy() if isinstance(x, np.ndarray) else x) for one in data
-    ]
+def _says_something(array: Array) -> bool:
+    return array.ndim > 0 and array.dtype.kind in "fb" and bool(np.any(array != array.flat[:1]))
+
+
+def _equal(a: float, b: float) -> bool:
+    return a == b or (np.isnan(a) and np.isnan(b))
+
+
+def _alike(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def _has_gradient(label: str, keys: set[str]) -> bool:
+    return any(label == key or quantity_of(key, [label]) is not None for key in keys)
 
 
 def _recorded(one: Any) -> Any:
-    """A floating-point array as a Tensor, so that its own methods (``x.dot``) record, too."""
-    if isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.ndim:
-        return Tensor(one.copy())
-    if isinstance(one, dict | list | tuple):
-        return tree.rebuild(one, _recorded)
-    return one.copy() if isinstance(one, np.ndarray) else one
+    """Floating-point arrays as Tensors, so that their own methods (``x.dot``) record, too."""
+
+    def lifted(x: Any) -> Any:
+        if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.ndim:
+            return Tensor(x.copy())
+        return x.copy() if isinstance(x, np.ndarray) else x
+
+    return tree.rebuild(one, lifted)
 
 
-def _labels(params: Any, prefix: str = "") -> Iterator[str]:
-    """The key of each parameter, in the order of `tree.leaves`; in lists the position."""
-    pairs = params.items() if isinstance(params, dict) else enumerate(params)
-    for key, one in pairs:
-        name = (
-            str(key)
-            if isinstance(params, dict) and not prefix
-            else f"{prefix or 'params'}[{key!r}]"
-        )
-        if isinstance(one, dict | list | tuple):
-            yield from _labels(one, name)
-        else:
-            yield name
+def rows_shuffled(data: tuple[Any, ...]) -> list[Any]:
+    """The data with the samples of the batch in another order, if it is clear what the batch is."""
+    arrays = [one for one in tree.leaves(list(data)) if isinstance(one, np.ndarray) and one.ndim]
+    for axis in (0, -1):
+        lengths = {a.shape[axis] for a in arrays}
+        if arrays and len(lengths) == 1:
+            order = np.random.default_rng(2).permutation(lengths.pop())
 
+            def shuffled(x: Any, axis: int = axis) -> Any:
+                return np.take(x, order, axis) if isinstance(x, np.ndarray) and x.ndim else x
 
-def _called(f: Callable[..., Any], params: Any, data: Any) -> tuple[float, list[tuple[str, Any]]]:
-    result = f(params, *_copies(data))
-    if not isinstance(result, tuple) or len(result) != 2 or np.size(result[0]) != 1:
-        got = f"{type(result).__name__}" + (
-            f" of {len(result)}" if isinstance(result, tuple) else ""
-        )
-        raise ArgumentError(
-            message("check_backprop", "a function that returns (loss, grads), the loss a number", got,
-                    "Wrap it: lambda params, *data: (loss, grads).")
-        )  # fmt: skip
-    return float(np.reshape(result[0], ())), _flat(result[1])
-
-
-def _flat(grads: Any) -> list[tuple[str, Any]]:
-    if isinstance(grads, np.ndarray | Tensor):
-        grads = [grads]
-    return list(zip(_labels(grads, ""), tree.leaves(grads)))
+            return [tree.rebuild(one, shuffled) for one in data]
+    return [copied(one) for one in data]
 
 
 def _loss_node(watched: Watched, loss: float) -> Node | None:
     """The recorded loss: what was returned, or else the last scalar of its value."""
-    if watched.error is None and isinstance(watched.result[0], Tensor):
-        found: Node = watched.result[0].node
+    if watched.error is None and isinstance(watched.result.loss, Tensor):
+        found: Node = watched.result.loss.node
         return found if found.needs else None
     near = [
         node for node in watched.recorded
@@ -197,270 +360,37 @@ def _loss_node(watched: Watched, loss: float) -> Node | None:
     return near[-1] if near else None
 
 
-def _is_gradient(node: Node, tensors: list[Tensor], arrays: list[Array], value: Loss) -> bool:
-    """Whether the record's gradient is the slope of the returned loss, along one direction."""
-    rng = np.random.default_rng(0)
-    arrived = run(node, {}).arrived
-    wide = [a.astype(float) for a in arrays]
-    moves = [rng.uniform(0.5, 1.5, a.shape) * rng.choice([-1.0, 1.0], a.shape) for a in wide]
-    slope = sum(
-        float(np.vdot(arrived[t.node], v)) for t, v in zip(tensors, moves) if t.node in arrived
-    )
-    size = sum(norm(arrived[t.node]) * norm(v) for t, v in zip(tensors, moves) if t.node in arrived)
-    for h in (1e-5, 1e-4, 1e-3, 1e-6):
-        up, down = (value([a + s * h * v for a, v in zip(wide, moves)]) for s in (1, -1))
-        rounding = np.finfo(arrays[0].dtype).eps * max(abs(up), abs(down)) / h
-        if not abs((up - down) / (2 * h) - slope) > 20 * rounding + 1e-3 * size:  # nan says nothing
-            return True
-    return False
-
-
-class _Record:
-    """What tensors recorded of the function: its quantities, and the gradients it computed for them."""
-
-    def __init__(
-        self, watched: Watched, loss: Node, params: dict[Node, str], match: dict[str, str]
-    ) -> None:
-        self.loss, self.params, self.match = loss, params, match
-        steps = reach([loss])
-        self.inside = {*steps, *(one for node in steps for one in node.inputs)}
-        self.true = run(loss, {}).arrived
-        self.handed = {id(one.node) for one in watched.handed}
-        self.names: dict[Node, str] = {}
-        self.aliases: dict[str, list[Node]] = {}
-        arrays = {id(one.value): one for one in self.inside if not one.needs}
-        elements: dict[Node, str] = {}
-        bound = sorted(watched.bindings, key=lambda one: (one.depth, "[" in one.name))
-        for one in bound:
-            node = one.value if isinstance(one.value, Node) else arrays.get(id(one.value))
-            if node is None or node not in self.inside:
-                continue
-            key = KEY.match(one.name)
-            name = key["key"] if key is not None and not key["key"].isdigit() else one.name
-            if node.needs and node in self.true:
-                if node in self.names and quantity_of(name, self.aliases):
-                    continue  # dscores = probs: soon to be written on
-                self.names.setdefault(node, name)
-                self.aliases.setdefault(name, [])
-                if node not in self.aliases[name]:
-                    self.aliases[name].append(node)
-                if "[" in one.name:
-                    elements.setdefault(node, name)
-            else:
-                self.names.setdefault(node, name)
-        for name, nodes in self.aliases.items():
-            if len(nodes) > 1:  # of a loop: tell them apart
-                for k, node in enumerate(sorted(nodes, key=lambda one: one.order)):
-                    if self.names[node] == name:
-                        self.names[node] = elements.get(node, f"{name}[{k}]")
-        for node, label in params.items():
-            if node in self.true:
-                if "[" not in label or node not in self.names:
-                    self.names[node] = label
-                self.aliases[label] = [node]
-        self.names[loss] = self.names.get(loss, "loss")
-
-    def report(
-        self, bindings: list[Binding], returned: list[tuple[str, Any]], notes: list[str]
-    ) -> BackpropReport:
-        given: dict[Node, Given] = {}
-        strange = []
-        for variable, versions in self._variables(bindings).items():
-            name = self.match.get(variable) or quantity_of(variable, self.aliases)
-            if name is None or name not in self.aliases:
-                if variable[0] == "d" and variable[1:2] not in ("", "a") and "[" not in variable:
-                    strange.append(variable)
-                continue
-            for node, version in self._paired(self.aliases[name], versions):
-                if node is not self.loss:
-                    given.setdefault(
-                        node, Given(node, _array(version.value), variable, version.place)
-                    )
-        places = {id(one.value): one.place for one in reversed(bindings)}
-        unmatched: list[str] = []
-        for (key, value), owner in zip(returned, self._owners(returned)):
-            if owner is None:
-                unmatched.append(key)
-                continue
-            held = value.node if isinstance(value, Tensor) else value
-            array, before = _array(held), given.get(owner)
-            variable = (
-                before.variable if before else (key if key.startswith("d") else f"grads[{key!r}]")
-            )
-            if "params[" in variable:
-                variable = f"d{self.names[owner]}"
-            place = places.get(id(held)) or (before.place if before else "")
-            given[owner] = Given(owner, array, variable, place)
-        missing = {
-            node: name
-            for node, name in self.names.items()
-            if node in self.params and node not in given
-        }
-        if strange:
-            notes = [
-                *notes,
-                f"Variables that match no quantity: {', '.join(strange)} (give match=...).",
-            ]
-        others = {one.name: _array(one.value) for one in bindings if self._is_outside(one.value)}
-        return judge(
-            self.loss,
-            self.names,
-            list(given.values()),
-            missing,
-            tuple(unmatched),
-            tuple(notes),
-            others,
-        )
-
-    def _is_outside(self, value: Any) -> bool:
-        """Whether it is an array that was handed in and that the loss does not read."""
-        leaf = isinstance(value, Node) and value.primitive is None and not value.needs
-        return (
-            leaf
-            and value not in self.inside
-            and id(value) in self.handed
-            and value.value.dtype.kind == "f"
-        )
-
-    def _variables(self, bindings: list[Binding]) -> dict[str, list[Binding]]:
-        """What each variable held that is no quantity of the loss, in the order of time.
-
-        A gradient may be a value that the loss was computed from, if nothing else became of it.
-        """
-        found: dict[str, list[Binding]] = {}
-        for one in bindings:
-            if one.name not in self.aliases and not self._is_quantity(one):
-                found.setdefault(one.name, []).append(one)
-        for name, versions in found.items():
-            fresh = [
-                one
-                for one in versions
-                if not (isinstance(one.value, Node) and one.value in self.inside)
-            ]
-            found[name] = fresh or versions
-        return found
-
-    def _is_quantity(self, one: Binding) -> bool:
-        """Whether it is a parameter, or ``cache["z1"]`` holding ``z1``."""
-        key = KEY.match(one.name)
-        return isinstance(one.value, Node) and (
-            one.value in self.params
-            or (key is not None and one.value in self.aliases.get(key["key"], ()))
-        )
-
-    def _paired(self, nodes: list[Node], versions: list[Binding]) -> Iterator[tuple[Node, Binding]]:
-        """Which version of a variable is the gradient: the right one if any is, else the last.
-
-        A loop gives a variable one value for each layer: the last layer's comes first.
-        """
-        if len(nodes) > 1:
-            if len(nodes) == len(versions):
-                ordered = sorted(nodes, key=lambda node: node.order, reverse=True)
-                yield from zip(ordered, versions)
-            elif len(versions) == 1:
-                yield max(nodes, key=lambda node: node.order), versions[0]
-            return
-        (node,) = nodes
-        right = [one for one in versions if self._is_right(node, _array(one.value))]
-        chosen = (right or [one for one in versions if not _masked(one.value)] or versions)[-1]
-        yield node, chosen
-        last = versions[-1]
-        if chosen is not last:  # written on in place: now it is the gradient of what came before
-            inputs = [one for one in node.inputs if one in self.true and one in self.names]
-            if len(inputs) == 1 and inputs[0].value.shape == _array(last.value).shape:
-                yield inputs[0], last
-
-    def _is_right(self, node: Node, array: Array) -> bool:
-        right = self.true[node]
-        return array.shape == right.shape and norm(array - right) <= 1e-6 * norm(right)
-
-    def _owners(self, returned: list[tuple[str, Any]]) -> list[Node | None]:
-        """For each returned gradient its parameter: by name, and a list by position."""
-        if all(key.startswith("params[") for key, _ in returned):
-            nodes = list(self.params)
-            return [
-                nodes[i] if i < len(nodes) and nodes[i] in self.true else None
-                for i in range(len(returned))
-            ]
-        found: list[Node | None] = []
-        for key, _ in returned:
-            name = (
-                key
-                if key in self.aliases
-                else self.match.get(key) or quantity_of(key, self.aliases)
-            )
-            nodes = self.aliases.get(name or "", [])
-            found.append(nodes[0] if len(nodes) == 1 else None)
-        return found
-
-
-def _masked(value: Any) -> bool:
-    """Whether it is what ``dh[h <= 0] = 0`` made: the gradient of what came before ``h``."""
-    index = (value.params or {}).get("index") if isinstance(value, Node) else None
-    return (
-        isinstance(index, np.ndarray) and index.dtype == bool and not np.any(value.inputs[1].value)
-    )
-
-
-def _array(value: Any) -> Array:
-    return np.asarray(value.value if isinstance(value, Node) else plain(value))
-
-
-def _by_differences(
-    value: Loss,
-    labels: list[str],
-    arrays: list[Array],
-    returned: list[tuple[str, Any]],
-    notes: tuple[str, ...],
-) -> BackpropReport:
-    """The returned gradients held against central differences of the loss at some elements."""
-    listed = all(key.startswith("params[") for key, _ in returned)
-    there = {
-        (
-            labels[i]
-            if listed and i < len(labels)
-            else quantity_of(key, labels)
-            if key not in labels
-            else key
-        ): g
-        for i, (key, g) in enumerate(returned)
+def _rewritten(quantities: Quantities, matcher: Matcher) -> dict[Node, list[Array]]:
+    """What quantities and gradients held after they were written into."""
+    found = {
+        node: [one.value for one in later] for node, later in quantities.rewritten.items() if later
     }
-    rng = np.random.default_rng(0)
-    wide = [a.astype(float) for a in arrays]
-    findings = []
-    for k, label in enumerate(labels):
-        if label not in there:
-            findings.append(Finding(label, "-", "missing", None))
-            continue
-        given = np.asarray(there[label])
-        if given.shape != arrays[k].shape:
-            note = f"its gradient has shape {given.shape}, not {arrays[k].shape}"
-            findings.append(Finding(label, f"d{label}", "shape", None, note=note))
-            continue
-        places = rng.permutation(given.size)[:SAMPLED]
-        found = np.array([_slopes(value, wide, k, place) for place in places])
-        slopes, doubt = found[:, 0], found[:, 1]
-        off = np.abs(given.ravel()[places] - slopes)
-        coarse = np.sqrt(float(np.finfo(arrays[k].dtype).eps))
-        good = off <= 20 * doubt + coarse * 100 * np.abs(slopes).max()
-        verdict = "right" if good.all() else "wrong"
-        findings.append(Finding(label, f"d{label}", verdict, norm(off) / (norm(slopes) or 1.0)))
-    said = f"Checked against finite differences at up to {SAMPLED} elements of each parameter."
-    strange = tuple(key for i, (key, _) in enumerate(returned)
-                    if not listed and key not in labels and quantity_of(key, labels) is None)  # fmt: skip
-    return BackpropReport(tuple(findings), strange, (*notes, said))
+    for node, arrays in quantities.overwritten.items():
+        found.setdefault(node, []).extend(arrays)
+    for node, given in matcher.given.items():
+        if given.rewritten:
+            found.setdefault(node, []).extend(given.rewritten)
+    return found
 
 
-def _slopes(value: Loss, arrays: list[Array], k: int, place: int) -> tuple[float, float]:
-    """A central difference, and how far that with four times the step is from it."""
-    found = []
-    for h in (1e-5, 4e-5):
-        step = h * max(1.0, abs(float(arrays[k].flat[place])))
-        ends = []
-        for sign in (1, -1):
-            moved = list(arrays)
-            moved[k] = arrays[k].copy()
-            moved[k].flat[place] += sign * step
-            ends.append(value(moved))
-        found.append((ends[0] - ends[1]) / (2 * step))
-    return found[0], abs(found[0] - found[1])
+def _overwritten(quantities: Quantities, bindings: Sequence[Binding]) -> list[str]:
+    """Quantities that the backward pass writes its gradients into: whoever reads them later is misled."""
+    held: dict[tuple[int, int], Binding] = {}
+    notes: list[str] = []
+    for one in bindings:
+        if not isinstance(one.value, Node):
+            continue
+        key = (one.frame, one.handle)
+        before = held.setdefault(key, one)
+        is_quantity = before.value in quantities.inside and quantities.names.get(
+            before.value
+        ) == short(before.name)
+        if (
+            is_quantity
+            and one.value not in quantities.inside
+            and before.value not in quantities.params
+        ):
+            text = f"{short(before.name)} is overwritten in place at line {one.place}."
+            if not any(note.startswith(f"{short(before.name)} is overwritten") for note in notes):
+                notes.append(text)
+    return notes

@@ -1,18 +1,22 @@
-"""What the checker of hand-written backprop found, as text and as data."""
+"""What the checker of hand-written backprop found: as data, as text, as HTML, and as a picture."""
 
 from __future__ import annotations
 
-import textwrap
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-WIDTH = 80
+from ..core import Node, handle
+from ..drawing import Drawing, draw
+from ..errors import ArgumentError, message
+
 FINE = ("right", "kink", "noise")
+WRONG = ("wrong", "shape")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One reading of a wrong gradient.
+    """One reading of a wrong gradient. What hints keep back is empty.
 
     Attributes
     ----------
@@ -26,6 +30,10 @@ class Diagnosis:
         What the mistake, made on purpose, reproduces.
     certain : bool
         Whether it reproduces every array that was given, and no other reading does.
+    constant : float or None
+        The factor, where the mistake is one.
+    rivals : bool
+        Whether a far-fetched reading of another kind, which is not told, gives the same numbers.
     """
 
     kind: str
@@ -33,6 +41,8 @@ class Diagnosis:
     fix: str
     evidence: str
     certain: bool
+    constant: float | None = None
+    rivals: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,11 +86,15 @@ class BackpropReport:
         Given gradients, and returned ones, that belong to no quantity that was found.
     notes : tuple of str
         Conventions that were seen, and where the code could not be followed.
+    hints : {1, 2, 3}
+        How much it gives away: the place of each mistake, also its kind, everything.
     """
 
     findings: tuple[Finding, ...]
     unmatched: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    hints: int = 3
+    graph: tuple[Node, Mapping[Node, str]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -94,7 +108,7 @@ class BackpropReport:
     @property
     def first_wrong(self) -> str | None:
         """The first quantity, from the output, whose own line is wrong; None if there is none."""
-        return next((one.name for one in self.findings if one.verdict in ("wrong", "shape")), None)
+        return next((one.name for one in self.findings if one.verdict in WRONG), None)
 
     def __bool__(self) -> bool:
         return self.ok
@@ -106,60 +120,79 @@ class BackpropReport:
         raise KeyError(f"{name!r} is not among {', '.join(one.name for one in self.findings)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain Python data."""
-        return {"ok": self.ok, "first_wrong": self.first_wrong} | asdict(self)
+        """The report as plain Python data, which ``json`` can write."""
+        return {
+            "ok": self.ok,
+            "first_wrong": self.first_wrong,
+            "findings": [asdict(one) for one in self.findings],
+            "unmatched": list(self.unmatched),
+            "notes": list(self.notes),
+            "hints": self.hints,
+        }
+
+    def hinted(self, hints: int) -> BackpropReport:
+        """The same report with less given away: 1 the place of a mistake, 2 also its kind."""
+        if hints not in (1, 2, 3):
+            raise ArgumentError(message("report", "hints=1, 2 or 3", repr(hints)))
+        if hints >= self.hints:
+            return self
+        found = [
+            replace(
+                one, note=one.note if hints == 2 else "",
+                diagnoses=tuple(map(_kind_alone, one.diagnoses)) if hints == 2 else (),
+            )
+            for one in self.findings
+        ]  # fmt: skip
+        return replace(self, findings=tuple(found), hints=hints)
+
+    def drawn_from(self, loss: Node, names: Mapping[Node, str]) -> BackpropReport:
+        """The same report with the record that `draw` shows."""
+        return replace(self, graph=(loss, names))
+
+    def draw(self, **options: Any) -> Drawing:
+        """The recorded graph with the verdicts laid over it.
+
+        Parameters
+        ----------
+        **options
+            As of `tinygrad_np.draw`: ``theme``, ``direction``, ``fold``, ...
+
+        Returns
+        -------
+        Drawing
+            What is wrong is framed, what only follows from it is hatched.
+
+        Raises
+        ------
+        ArgumentError
+            If the loss could not be recorded, so that there is no graph.
+        """
+        if self.graph is None:
+            raise ArgumentError(
+                message("report.draw", "a loss that could be recorded", "finite differences only",
+                        "The notes of the report say where the code leaves the tensors.")
+            )  # fmt: skip
+        loss, names = self.graph
+        tensors = {name: handle(node) for node, name in names.items() if _is_drawable(node)}
+        verdicts = {one.name: one.verdict for one in self.findings if one.name in tensors}
+        return draw(handle(loss), names=tensors, overlay=verdicts, **options)
 
     def __str__(self) -> str:
-        wrong = [one.name for one in self.findings if one.verdict in ("wrong", "shape")]
-        if self.ok:
-            head = "backprop: ok"
-        elif wrong:
-            head = f"backprop: WRONG, first in the gradient of {wrong[0]}"
-        else:
-            head = "backprop: incomplete"
-        lines = [head, _columns("quantity", "given as", "verdict", "error", "where")]
-        lines += [_line(one) for one in self.findings]
-        told: list[tuple[Diagnosis, ...]] = []
-        for one in self.findings:
-            if one.note:
-                lines += _wrapped(f"{one.name}: {one.note}")
-            if one.diagnoses and one.diagnoses not in told:
-                told.append(one.diagnoses)
-                lines += _diagnosed(one)
-        if self.unmatched:
-            lines += _wrapped(f"not matched to a quantity: {', '.join(self.unmatched)}")
-        for note in self.notes:
-            lines += _wrapped(note)
-        return "\n".join(lines)
+        from .rendering import text
+
+        return text(self)
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        from .rendering import html
 
-def _line(one: Finding) -> str:
-    shown = one.verdict if one.verdict in (*FINE, "follows", "missing") else one.verdict.upper()
-    error = "-" if one.error is None else f"{one.error:.1e}"
-    return _columns(one.name, one.given, shown, error, one.place)
-
-
-def _diagnosed(one: Finding) -> list[str]:
-    lines = []
-    if len(one.diagnoses) > 1:
-        lines += _wrapped(f"{one.name}: readings that these arrays cannot tell apart:")
-    for diagnosis in one.diagnoses:
-        sure = "" if diagnosis.certain else "perhaps "
-        lines += _wrapped(f"{one.name}: {sure}{diagnosis.kind}: {diagnosis.text}")
-    lines += _wrapped(f"  {one.diagnoses[0].evidence}")
-    text = one.diagnoses[0].fix
-    return lines + textwrap.wrap(
-        text, WIDTH, initial_indent="    should read  ", subsequent_indent=" " * 17
-    )
+        return html(self)
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+def _kind_alone(one: Diagnosis) -> Diagnosis:
+    return Diagnosis(one.kind, "", "", "", one.certain)
 
 
-def _columns(*texts: str) -> str:
-    widths = (14, 16, 8, -8, 26)
-    cut = [t if len(t) <= abs(w) else t[: abs(w) - 1] + "…" for t, w in zip(texts, widths)]
-    return " ".join(t.rjust(-w) if w < 0 else t.ljust(w) for t, w in zip(cut, widths)).rstrip()
+def _is_drawable(node: Node) -> bool:
+    return hasattr(node.value, "shape")

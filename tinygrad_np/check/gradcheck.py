@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..transforms import vjp
 from .numerical import Array, Line, Measured, Point, complex_step_refused
 from .reading import axis_reading, ratio_reading
 from .report import ArgumentCheck, GradientReport
+from .rules import norm
 
 # From this many elements on an argument is examined along random directions instead.
 EACH_ELEMENT_BELOW = 500
@@ -35,7 +36,7 @@ def gradcheck(
     inputs: Sequence[Any] | dict[str, Any],
     *,
     order: int = 1,
-    directions: int | None = None,
+    directions: int | Mapping[str, Sequence[Any]] | None = None,
     method: str | None = None,
     seed: int = 0,
 ) -> GradientReport:
@@ -52,9 +53,10 @@ def gradcheck(
         dtype are checked, everything else (labels, ``axis``) is handed on.
     order : int
         2 checks the derivatives of the recorded gradient too, also with respect to ``g``.
-    directions : int, optional
-        Along how many random directions each argument is examined. By default every element is, and
-        16 directions for an argument of 500 elements or more.
+    directions : int or dict, optional
+        Along how many random directions each argument is examined; or for some of them, by name, the
+        directions themselves, arrays of the argument's shape. By default every element is, and 16
+        random directions for an argument of 500 elements or more.
     method : {"central", "complex"}, optional
         By default the complex step where ``f`` is analytic on complex arrays, otherwise central
         differences, and the report says why. Orders above 1 are always central.
@@ -73,7 +75,8 @@ def gradcheck(
     GradientError
         If two evaluations at the same inputs differ.
     ArgumentError
-        For ``method="complex"`` where it cannot be used.
+        For ``method="complex"`` where it cannot be used, and for directions of an unknown argument or
+        of another shape.
 
     Notes
     -----
@@ -95,6 +98,7 @@ def gradcheck(
         raise ArgumentError(message("gradcheck", "order 1 or more", repr(order)))
     names, arrays, flat = _flattened(f, inputs)
     rng = np.random.default_rng(seed)
+    _refuse_strange(directions, dict(zip(names, arrays)))
     check = _Check(flat, names, arrays, rng, directions, method)
     rows = check.rows()
     for _ in range(1, order):
@@ -103,6 +107,21 @@ def gradcheck(
         check = check.differentiated()
         rows += check.rows()
     return GradientReport(tuple(rows))
+
+
+def _refuse_strange(directions: Any, arrays: Mapping[str, Array]) -> None:
+    """Raise if directions are given for no argument, or of another shape."""
+    for name, chosen in directions.items() if isinstance(directions, Mapping) else ():
+        if name not in arrays:
+            raise ArgumentError(
+                message("gradcheck", f"directions of {', '.join(arrays)}", repr(name))
+            )
+        for v in chosen:
+            if np.shape(v) != arrays[name].shape or not np.any(v):
+                raise ArgumentError(
+                    message("gradcheck", f"directions of shape {arrays[name].shape} for {name}, not zero",
+                            f"shape {np.shape(v)}")
+                )  # fmt: skip
 
 
 def _flattened(
@@ -188,7 +207,8 @@ class _Check:
 
     def __init__(
         self, flat: Flat, names: list[str], arrays: list[Array], rng: np.random.Generator,
-        directions: int | None, method: str | None, order: int = 1, natural: list[float] | None = None,
+        directions: int | Mapping[str, Sequence[Any]] | None, method: str | None, order: int = 1,
+        natural: list[float] | None = None,
     ) -> None:  # fmt: skip
         self.flat, self.names, self.order = flat, names, order
         self.sizes = [_sizes(a) for a in arrays]
@@ -369,12 +389,26 @@ class _Argument:
         places = self.check.rng.choice(self.x.size, min(SAMPLED, self.x.size), replace=False)
         return [tuple(map(int, np.unravel_index(place, self.x.shape))) for place in places]
 
+    def _probes(self) -> list[Array]:
+        """The directions along which it is examined; none if every element is."""
+        asked = self.check.directions
+        if isinstance(asked, Mapping):
+            chosen = asked.get(self.check.names[self.k], ())
+            probes = [np.asarray(v, float) for v in chosen]
+            if probes:
+                return [v * (norm(self.sizes) / norm(v)) for v in probes]
+        count = asked if isinstance(asked, int) else 0
+        count = count or (DIRECTIONS if self.x.size >= EACH_ELEMENT_BELOW else 0)
+        if not self.x.size:
+            return []
+        return [_signed(self.check.rng, self.x.shape) * self.sizes for _ in range(count)]
+
     # -- the row -----------------------------------------------------------------------------------
 
     def row(self) -> ArgumentCheck:
-        count = self.check.directions or (DIRECTIONS if self.x.size >= EACH_ELEMENT_BELOW else 0)
-        if count and self.x.size:
-            probes = [_signed(self.check.rng, self.x.shape) * self.sizes for _ in range(count)]
+        probes = self._probes()
+        count = len(probes)
+        if probes:
             measured = [self.measure(v) for v in probes]
             wrong = [v for v, m in zip(probes, measured) if m.verdict == "wrong"]
             places = {self.wrong_element(wrong[0]), *self.sampled()} if wrong else set()
