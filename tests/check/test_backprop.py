@@ -461,13 +461,3 @@ def test_the_published_mistakes(capsys, request):
     assert "divided by 7000 whatever the size of the batch" in re.sub(r"\s+", " ", text)
     comment = path.read_text().partition("\n# Printed:\n#\n")[2]
     assert kinds == re.findall(r"(?m)^#   (\w+): (?:perhaps )?(\w+): ", comment)
-
-
-def test_each_gradient_of_the_character_model_is_right(request):
-    path = request.config.rootpath / "examples" / "every_gradient_by_hand.py"
-    spec = importlib.util.spec_from_file_location("every_gradient_by_hand", path)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    report = tg.check_backprop(example.loss_and_gradients, *example.problem())
-    assert {one.verdict for one in report.findings} == {"right"}, str(report)
-    assert len(report.findings) == 26

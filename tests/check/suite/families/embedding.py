@@ -122,7 +122,7 @@ PROGRAMS = [
             E off_by_one|wrong_operand: np.add.at(dE, (X + 1) % 6, demb)
             E sign: np.subtract.at(dE, X, demb)
             E mean_instead_of_sum|extra_batch_mean: np.add.at(dE, X, demb / N)
-        """, recordable=False),
+        """),
     Program(embedding_by_loops, words, """
         dz = (p - np.eye(4)[y]) / N
             z sign: dz = (np.eye(4)[y] - p) / N
@@ -170,5 +170,5 @@ PROGRAMS = [
         dV = dV + 2 * reg * V
             V missing_regularisation: pass
             V sign: dV = dV - 2 * reg * V
-        """, recordable=False),
+        """),
 ]  # fmt: skip

@@ -311,7 +311,7 @@ PROGRAMS = [
             h/h[0]/h[1]/b1/W1 mask_wrong: dh[h > 0] = 0
         db1 = dh.sum(axis=0)
             b1 wrong_axis_sum: db1 = dh.sum(axis=1)
-        """, recordable=False),
+        """),
     Program(from_a_cache, remembered, """
         dW2 = new["h1"].T @ dy
             W2 stale_cache: dW2 = cache["h1"].T @ dy
