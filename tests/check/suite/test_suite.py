@@ -23,7 +23,7 @@ from . import peers, running
 from .families import PROGRAMS
 from .program import ALIKE, KINDS, Program
 
-EVERY_NTH = 6
+EVERY_NTH = 3
 FAMILIES = sorted({one.family for one in PROGRAMS})
 EVERY = pytest.mark.parametrize("program", PROGRAMS, ids=lambda one: one.name)
 
