@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -66,6 +66,8 @@ class Module:
     )
     """
 
+    notes_changes: ClassVar[bool] = True
+    """Whether setting an attribute is told to compiled steps."""
     training: bool = True
     forward: Callable[..., Any] = _no_forward
     _named: bool = False
@@ -392,7 +394,8 @@ def as_operand(value: Any, dtype: DTypeLike, operation: str) -> Any:
     if isinstance(value, tg.Tensor):
         return value
     array = as_array(value, operation)
-    return array if array.dtype == dtype else array.astype(dtype)
+    # By the operation, so that a compiled step converts every batch.
+    return array if array.dtype == dtype else tg.astype(array, dtype)
 
 
 def as_array(value: Any, operation: str) -> Array:

@@ -113,6 +113,8 @@ class Log:
 
     Attributes
     ----------
+    around : Around
+        The variables that the step reads.
     start : int
         When the step began, on the clock of the nodes.
     events : list
@@ -129,7 +131,8 @@ class Log:
         Why the step cannot be replayed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, around: Any) -> None:
+        self.around = around
         self.start = tick()
         self.events: list[Any] = []
         self.given: list[tuple[Any, Node | None]] = []
@@ -141,6 +144,7 @@ class Log:
         self.within = (
             0  # functions of operations and passes on arrays, in which nothing is recorded
         )
+        self.changed: str | None = None  # what the step's Python code has set
         self.reason: str | None = None
 
     def refuse(self, reason: str) -> None:
@@ -151,7 +155,12 @@ class Log:
         if isinstance(leaf, Tensor):
             self.given.append((leaf.node.value, leaf.node))
             return leaf
-        if type(leaf) is np.ndarray:
+        if isinstance(leaf, np.ndarray):
+            if type(leaf) not in (np.ndarray, np.memmap):
+                raise UnreplayableError(
+                    f"an argument is a {type(leaf).__name__}, and a replay knows plain arrays only. "
+                    "Give np.asarray(...) of it."
+                )
             own = np.array(leaf)  # memory of its own, by which its views are known
             self.given.append((own, None))
             return self.array(own, None)
@@ -168,7 +177,7 @@ class Log:
         return given
 
     def recording(self) -> mode:
-        return mode(recording=True, everything=True, watchers=(self.events.append,), log=self)
+        return mode(everything=True, watchers=(self.events.append,), log=self)
 
     # -- operations on plain arrays ----------------------------------------------------------------
 
@@ -236,6 +245,10 @@ class Log:
         self.events.append(ArrayCode(*what))
 
     def host_code(self, function: Callable[[], Any]) -> None:
+        """Call a function that each replay calls, too: what it changes is not the step's doing."""
+        self.changed = self.changed or self.around.changed()
+        function()
+        self.around.leave_out_changed()
         self.events.append(HostCode(function))
 
     def set_gradient(self, node: Node, value: Any) -> None:

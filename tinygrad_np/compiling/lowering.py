@@ -91,8 +91,8 @@ class Lowered(NamedTuple):
     lines : list of Call, Guard, Host or Store
     given : list of (Traced, bool)
         The arguments that are arrays, and whether each came as a Tensor.
-    leaves : list of (Node, ndarray)
-        Tensors whose arrays the calls are bound to.
+    leaves : list of (Node, ndarray, bool)
+        Tensors whose arrays the calls are bound to, and whether they need a gradient.
     replaced : list of (Node, Traced)
         Tensors whose array is read anew each time, since the step sets it.
     gradients : dict of Node to Traced or None
@@ -110,7 +110,7 @@ class Lowered(NamedTuple):
 
     lines: list[Any]
     given: list[tuple[Traced, bool]]
-    leaves: list[tuple[Node, Any]]
+    leaves: list[tuple[Node, Any, bool]]
     replaced: list[tuple[Node, Traced]]
     gradients: dict[Node, Traced | None]
     clean: list[Node]
@@ -120,10 +120,13 @@ class Lowered(NamedTuple):
     touched: list[Node]
 
 
-def lower(log: Log, result: Any) -> Lowered:
-    """The calls of a step that was logged, and what it returned."""
+def lower(log: Log, result: Any, moved: frozenset[Node] = frozenset()) -> Lowered:
+    """The calls of a step that was logged, and what it returned.
+
+    The arrays of the tensors ``moved`` are read anew each time.
+    """
     with np.errstate(all="ignore"):  # what an example gives rise to says nothing of a run
-        return Lowering(log).run(result)
+        return Lowering(log, moved).run(result)
 
 
 class Lowering:
@@ -136,7 +139,7 @@ class Lowering:
         What the rewrite of an operation leaves for that of its VJP.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, moved: frozenset[Node] = frozenset()) -> None:
         self.log = log
         self.tape = Tape()
         self.lines = self.tape.calls
@@ -158,7 +161,7 @@ class Lowering:
             self._know(array, stand_in)
             if node is not None:
                 self.values[node] = stand_in
-        self.replaced: dict[Node, Traced | None] = {}
+        self.replaced: dict[Node, Traced | None] = dict.fromkeys(moved)
         for event in log.events:
             if isinstance(event, Assignment):
                 self.replaced.setdefault(event.leaf)
@@ -181,7 +184,7 @@ class Lowering:
         results: list[Result] = []
         rebuild(result, lambda leaf: results.append(self._result(leaf)))
         return Lowered(
-            self.lines, self.given, list(self.leaves.items()),
+            self.lines, self.given, [(node, one, node.needs) for node, one in self.leaves.items()],
             [(node, one) for node, one in self.replaced.items() if one is not None],
             self.gradients, list(self.clean), results, list(self.generators.values()), self.constants,
             list(self.touched),

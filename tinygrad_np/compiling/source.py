@@ -132,7 +132,7 @@ class Source:
         return self.tokens[value]
 
     def _leaf_name(self, value: Traced) -> str:
-        for node, array in self.lowered.leaves:
+        for node, array, _ in self.lowered.leaves:
             if array is value.example and node.name:
                 return identifier(node.name)
         return "c" if value.storage.kind == FIXED else "v"
@@ -181,10 +181,12 @@ class Source:
             if value.ndim:
                 wrong.append(f"{name}.strides != {value.strides}")
             wrong.append(f"({name}.dtype is not {dtype} and {name}.dtype != {dtype})")
-        for node, array in self.lowered.leaves:
+        for node, array, needs in self.lowered.leaves:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             name = self._object(array, identifier(node.name or "c"))
             wrong.append(f"{owner}.value is not {name}")
+            wrong.append(f"{owner}.needs is not {needs}")
+            wrong.append(f"{owner}.hooks")
         for node in self.lowered.clean:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             wrong.append(f"{owner}.grad is not None")
@@ -193,7 +195,12 @@ class Source:
         for node, value in self.lowered.replaced:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             value.label = node.name
-            self.lines.append(f"{self._token(value)} = {owner}.value")
+            token = self._token(value)
+            self.lines.append(f"{token} = {owner}.value")
+            self.lines.append(
+                f"if {token}.strides != {value.strides} or {owner}.needs is not {node.needs} "
+                f"or {owner}.hooks: return MISS"
+            )
 
     def _line(self, line: Any) -> str | list[str] | None:
         if isinstance(line, Guard):

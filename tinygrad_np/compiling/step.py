@@ -6,15 +6,19 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from threading import Lock
+from types import MethodType
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
-from ..core import Tensor, plain
+from .. import core
+from ..core import Node, Tensor, plain
 from ..effects import Surroundings
 from ..errors import ArgumentError, DtypeError, message
 from ..tree import leaves, like, rebuild
-from .buffers import Plan
+from .around import NUMBERS, Around, equal
+from .buffers import Plan, touched
 from .log import Log, UnreplayableError, taken_but_not_returned
 from .lowering import Host, Lowered, lower
 from .source import MISS, Source
@@ -23,6 +27,8 @@ from .traced import FIXED, WRITES, Call, Traced
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# So many shapes of arguments are remembered.
+ENTRIES = 64
 # So many ways through the step (Python's branches) are kept for arguments of the same shapes.
 VARIANTS = 8
 # So often may a step do what only its first runs do, such as to lay out an optimizer's state.
@@ -96,18 +102,33 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
     return Compiled(step, warn)
 
 
-class Variant(NamedTuple):
+def compile_again(step: Callable[..., Any], warn: bool) -> Compiled[..., Any]:
+    """A copy of a compiled step: it compiles for itself."""
+    return Compiled(step, warn)
+
+
+class Variant:
     """One way through a step, compiled."""
 
-    function: Callable[..., Any]  # of the arrays among the arguments
-    rehearsal: Callable[..., Any]  # the same without the calls of `each_time`
-    source: str
-    lowered: Lowered
-    plan: Plan
-    finish: Callable[[Any], Any] | None  # from the flat results to what the step returns
+    def __init__(
+        self, source: Source, rehearsal: dict[str, Any], finish: Callable[[Any], Any] | None,
+        around: Around,
+    ) -> None:  # fmt: skip
+        self.function = source.function(source.names)  # of the arrays among the arguments
+        self.rehearsal = source.function(rehearsal)  # the same without the calls of `each_time`
+        self.source = source.text
+        self.lowered = source.lowered
+        self.finish = finish  # from the flat results to what the step returns
+        self.around = around
+        self.rehearsed = False
+        # Arguments that were the same whenever the step was logged, if it made arrays past the
+        # record: these may come from them.
+        self.pinned: dict[int, Any] = {}
 
     def run(self, arrays: Sequence[Any]) -> Any:
         """The results, or MISS, with the generators as they were."""
+        if any(not equal(plain(arrays[i]), value) for i, value in self.pinned.items()):
+            return MISS
         return self._called(self.function, arrays)
 
     def rehearse(self, arrays: Sequence[Any]) -> Any:
@@ -122,15 +143,58 @@ class Variant(NamedTuple):
             return MISS
         return results if self.finish is None else self.finish(results)
 
+    def holds(self) -> bool:
+        """Whether the variables that the step reads are what they were."""
+        return (self.around.same() or self.around.changed() is None) and not (
+            self.around.arrays and self.around.overwritten()
+        )
+
+    def fits(self) -> bool:
+        """Whether it may run for some arguments, as things are now."""
+        return self.holds() and all(
+            node.value is array and node.needs is needs
+            for node, array, needs in self.lowered.leaves
+        )
+
+    def pin(self, log: Log) -> None:
+        """Let it run for no other numbers in arguments that did not differ from the last log's."""
+        fixed = {}
+        for i, ((old, _), (new, _)) in enumerate(zip(self.lowered.given, log.given)):
+            if np.size(new) and equal(old.example, new):
+                fixed[i] = np.array(new)
+        self.pinned = fixed
+
 
 class Entry:
     """What is known for arguments of the same shapes, dtypes and numbers."""
 
     def __init__(self) -> None:
         self.variants: list[Variant] = []
-        self.rehearsed: set[int] = set()
+        self.warm = False
         self.failures = 0
         self.reason: str | None = None
+
+    def add(self, variant: Variant) -> None:
+        """Keep a variant, in place of one whose surroundings are gone."""
+        if len(self.variants) >= VARIANTS:
+            gone = next((one for one in self.variants if not one.fits()), None)
+            if gone is None:
+                raise UnreplayableError(f"Python took more than {VARIANTS} ways through it.")
+            self.variants.remove(gone)
+        self.variants.append(variant)
+
+    def forget_unused(self) -> str | None:
+        """Drop what was compiled and is of no use already; says why if that happens again and again."""
+        for one in [one for one in self.variants if not one.rehearsed and not one.holds()]:
+            self.variants.remove(one)
+            self.failures += 1
+            if self.failures > PATIENCE:
+                name = one.around.changed() or "an array that the step reads"
+                return (
+                    f"{name} is another one from call to call, and a replay would not read it. "
+                    "Give what changes as an argument, as an array or a Tensor."
+                )
+        return None
 
 
 class Compiled(Generic[P, R]):
@@ -151,22 +215,32 @@ class Compiled(Generic[P, R]):
         self._entries: dict[Any, Entry] = {}
         self._latest: Variant | None = None
         self._fast: Callable[..., Any] | None = None
+        self._same: Callable[[], bool] = bool
         self._count = 0
-        self._warm = False
         self._state = 0
-        self._around = _numbers_around(step)
-        self._numbers = self._around()
+        self._lock = Lock()
         update_wrapper(self, step)
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
-        if (
-            self._fast is not None and len(args) == self._count and not options
-            and self._state == Surroundings.state and self._numbers == self._around()
-        ):  # fmt: skip
-            results = self._fast(*args)
-            if results is not MISS:
-                return results  # type: ignore[no-any-return]
-        return self._slowly(args, options)  # type: ignore[no-any-return]
+        if not self._lock.acquire(blocking=False):
+            return self.step(*args, **options)  # its memory is in use, by another thread or a caller
+        try:
+            if (
+                self._fast is not None and len(args) == self._count and not options
+                and self._state == Surroundings.state and not core._active and self._same()
+            ):  # fmt: skip
+                results = self._fast(*args)
+                if results is not MISS:
+                    return results  # type: ignore[no-any-return]
+            return self._slowly(args, options)  # type: ignore[no-any-return]
+        finally:
+            self._lock.release()
+
+    def __reduce__(self) -> Any:
+        return compile_again, (self.step, self.warn)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
 
     @property
     def source(self) -> str:
@@ -190,37 +264,51 @@ class Compiled(Generic[P, R]):
     # -- the slow way ------------------------------------------------------------------------------
 
     def _slowly(self, args: Any, options: Any) -> Any:
-        if not self._warm:
-            self._warm = True
-            return self.step(*args, **options)
+        mode = core.current_mode()
+        if mode.everything or mode.watchers or mode.audit is not None or mode.log is not None:
+            return self.step(*args, **options)  # somebody wants to see it as it is
         arrays, key = _signature(args, options)
-        entry = self._entries.setdefault((key, Surroundings.state, self._around()), Entry())
+        entry = self._entry((key, Surroundings.state, mode.recording))
         self.reason = entry.reason
         if entry.reason is not None:
             return self.step(*args, **options)
+        if not entry.warm:
+            entry.warm = True
+            return self.step(*args, **options)
         for variant in entry.variants:
-            if id(variant) in entry.rehearsed:
+            if variant.rehearsed and variant.holds():
                 results = variant.run(arrays)
                 if results is not MISS:
                     self._remember(variant, args, options)
                     return results
         return self._carefully(entry, args, options, arrays)
 
+    def _entry(self, key: Any) -> Entry:
+        """What is known for a key; of the keys that did not come for long nothing is kept."""
+        entry = self._entries.pop(key, None) or Entry()
+        self._entries[key] = entry
+        if len(self._entries) > ENTRIES:
+            del self._entries[next(iter(self._entries))]
+        return entry
+
     def _remember(self, variant: Variant, args: Any, options: Any) -> None:
         """Let the next call try this one first, past all that is slow."""
         self._latest = variant
-        flat = not options and all(isinstance(one, np.ndarray | Tensor) for one in args)
+        flat = not options and all(type(one) in (np.ndarray, Tensor) for one in args)
         simple = flat and variant.finish is None and not variant.lowered.generators
-        self._fast = variant.function if simple else None
+        watched = variant.pinned or variant.around.arrays or core.current_mode() != core.Mode()
+        self._fast = variant.function if simple and not watched else None
+        self._same = variant.around.same
         self._count = len(args)
-        self._state, self._numbers = Surroundings.state, self._around()
+        self._state = Surroundings.state
 
     def _refuse(self, entry: Entry, reason: str) -> None:
         entry.reason = self.reason = reason
         entry.variants.clear()
+        self._fast = None
         if self.warn:
             name = getattr(self.step, "__name__", repr(self.step))
-            warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=4)
+            warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=5)
 
     def _logged(self, log: Log, args: Any, options: Any) -> Any:
         """What the step returns as it is, with a log kept."""
@@ -231,60 +319,74 @@ class Compiled(Generic[P, R]):
 
     def _carefully(self, entry: Entry, args: Any, options: Any, arrays: Sequence[Any]) -> Any:
         """Run the step as it is, and with its log rehearse a variant, or compile another one."""
-        waiting = [one for one in entry.variants if id(one) not in entry.rehearsed]
+        reason = entry.forget_unused()
+        try:
+            around = Around([self.step, *_objects([args, options])])
+            if reason is not None:
+                raise UnreplayableError(reason)
+        except UnreplayableError as error:
+            self._refuse(entry, str(error))
+            return self.step(*args, **options)
+        waiting = [one for one in entry.variants if not one.rehearsed or one.pinned]
         state = State([one.lowered for one in waiting])
         before = state.now()
-        log = Log()
+        surroundings = Surroundings.state
+        log = Log(around)
         try:
             result = self._logged(log, args, options)
         except UnreplayableError as error:
             self._refuse(entry, str(error))
             return self.step(*args, **options)
+        log.changed = log.changed or around.changed()
+        if Surroundings.state != surroundings:
+            log.changed = log.changed or "an attribute of a module"
         after = state.now()
         for variant in waiting:
+            if not variant.holds():
+                continue
             state.restore(before)
-            ours = variant.rehearse(arrays)
-            then = state.now()
-            state.restore(after)
+            try:
+                ours = variant.rehearse(arrays)
+                then = state.now()
+            finally:
+                state.restore(after)
             if ours is not MISS:
                 difference = state.difference(before, after, then) or _difference(result, ours)
-                self._judge(entry, variant, difference or self._changed(variant, log, result))
-                if id(variant) in entry.rehearsed:
+                self._judge(entry, variant, self._changed(variant, log, result) or difference)
+                if variant.rehearsed:
                     self._remember(variant, args, options)
                 return _unwrapped(result)
-        self._add(entry, log, result, args)
+        self._add(entry, log, result, around)
         return _unwrapped(result)
 
     def _judge(self, entry: Entry, variant: Variant, difference: str | None) -> None:
         """Let a variant run alone from now on, or drop it."""
         if difference is None:
-            entry.rehearsed.add(id(variant))
+            variant.rehearsed = True
             return
         entry.variants.remove(variant)
         entry.failures += 1
         if entry.failures > PATIENCE:
             self._refuse(entry, f"a replay does not do the same: {difference}.")
 
-    def _add(self, entry: Entry, log: Log, result: Any, args: Any) -> None:
+    def _add(self, entry: Entry, log: Log, result: Any, around: Around) -> None:
         """Compile the way that the log shows."""
-        if len(entry.variants) >= VARIANTS:
-            self._refuse(entry, f"Python took more than {VARIANTS} ways through it.")
-            return
         try:
-            variant = self._compiled(log, result, args)
+            variant = self._compiled(entry, log, result, around)
+            entry.add(variant)
         except UnreplayableError as error:
             entry.failures += error.passing
             if not error.passing or entry.failures > PATIENCE:
                 self._refuse(entry, str(error))
         else:
-            entry.variants.append(variant)
             self._latest = variant
 
-    def _compiled(self, log: Log, result: Any, args: Any) -> Variant:
+    def _compiled(self, entry: Entry, log: Log, result: Any, around: Around) -> Variant:
         reason = log.reason or taken_but_not_returned(log, result)
         if reason is not None:
             raise UnreplayableError(reason)
-        lowered = lower(log, result)
+        lowered = lower(log, result, _moved(entry.variants))
+        _check_python(log, lowered, around)
         plan = Plan(lowered)
         name = getattr(self.step, "__name__", "step")
         source = Source(
@@ -295,24 +397,57 @@ class Compiled(Generic[P, R]):
         for line in lowered.lines:
             if isinstance(line, Host):
                 rehearsal[source.objects[id(line.function)][1]] = _nothing
-        return Variant(
-            source.function(source.names), source.function(rehearsal), source.text, lowered, plan,
-            _finisher(result),
-        )  # fmt: skip
+        return Variant(source, rehearsal, _finisher(result), around)
 
     def _changed(self, variant: Variant, log: Log, result: Any) -> str | None:
         """What the log of another run says that is not in the one that was compiled."""
         lowered = lower(log, result)
+        made = False
         for ours, theirs in zip(variant.lowered.constants, lowered.constants):
+            made = made or (isinstance(ours, np.ndarray) and ours is not theirs)
             same = ours is theirs or (
                 type(ours) is type(theirs)
                 and np.array_equal(ours, theirs, equal_nan=np.asarray(ours).dtype.kind in "fc")
             )
             if not same:
-                return f"a constant changed from {ours!r:.40} to {theirs!r:.40}"
+                return (
+                    f"a constant changed from {ours!r:.40} to {theirs!r:.40}. Python, or NumPy past "
+                    "the record, computed it: np.asarray(x, dtype), or array[x] of a plain array"
+                )
         if len(lowered.constants) != len(variant.lowered.constants):
             return "it computed something else"
+        if made or variant.pinned:
+            variant.pin(log)
         return None
+
+
+def _moved(variants: Sequence[Variant]) -> frozenset[Node]:
+    """Tensors that were given other arrays since variants were compiled: they may be again."""
+    return frozenset([
+        node for one in variants for node, array, _ in one.lowered.leaves
+        if node.value is not array and node not in one.lowered.touched
+    ])  # fmt: skip
+
+
+def _check_python(log: Log, lowered: Lowered, around: Around) -> None:
+    """Refuse a step whose Python code did what a replay would not."""
+    drawn = around.drawn(lowered.generators)
+    if drawn is not None:
+        raise UnreplayableError(
+            f"the step draws from {drawn}, and a replay would not. Draw before it and give the "
+            "numbers as an array, or use nn.Dropout or tg.dropout, which are replayed."
+        )
+    if log.changed is not None:
+        raise UnreplayableError(
+            f"the step changes {log.changed}, and a replay would not. Do it outside of the step, or "
+            "in tg.each_time.", passing=True,
+        )  # fmt: skip
+    around.leave_out([root for line in lowered.lines for root in _roots(line)])
+
+
+def _roots(line: Any) -> list[Any]:
+    """The arrays that a line reads where they are."""
+    return [one.storage.root for one in touched(line) if one.storage.kind == FIXED]
 
 
 def _nothing() -> None:
@@ -424,8 +559,11 @@ def _signature(args: Any, options: Any) -> tuple[list[Any], Any]:
         if isinstance(leaf, Tensor | np.ndarray):
             arrays.append(leaf)
             return (type(leaf), leaf.shape, leaf.dtype.str, plain(leaf).strides)
-        hashable = isinstance(leaf, int | float | str | bool | type(None))
-        return (type(leaf), leaf if hashable else id(leaf))
+        if isinstance(leaf, NUMBERS):
+            return (type(leaf), repr(leaf))
+        if isinstance(leaf, MethodType):  # made anew whenever it is read
+            return (MethodType, id(leaf.__self__), id(leaf.__func__))
+        return (type(leaf), id(leaf))  # what it holds is looked for in `Around`, which keeps it
 
     return arrays, repr(rebuild([list(args), options], part))
 
@@ -442,6 +580,14 @@ def _argument_names(step: Callable[..., Any], lowered: Lowered) -> list[str]:
     return [*names, *[f"x{i}" for i in range(count)]][:count]
 
 
+def _objects(tree: Any) -> list[Any]:
+    """What is neither an array nor a number in a nest of arguments."""
+    return [
+        one for one in leaves(tree)
+        if not isinstance(one, (Tensor, np.ndarray, *NUMBERS))
+    ]  # fmt: skip
+
+
 def _unwrapped(result: Any) -> Any:
     """What a step returned while its arguments were watched, as it returns it otherwise."""
     return rebuild(
@@ -456,29 +602,3 @@ def _finisher(result: Any) -> Callable[[Any], Any] | None:
     if type(result) is tuple and all(not isinstance(one, tuple | list | dict) for one in result):
         return None
     return lambda results: like(result, iter(results))
-
-
-def _numbers_around(step: Callable[..., Any]) -> Callable[[], tuple[Any, ...]]:
-    """Reads the numbers that the step takes from the variables around it."""
-    code = getattr(step, "__code__", None)
-    if code is None:
-        return tuple
-    cells = [
-        cell for cell in getattr(step, "__closure__", None) or () if _is_number(_content(cell))
-    ]
-    space = getattr(step, "__globals__", {})
-    names = [name for name in code.co_names if _is_number(space.get(name))]
-    if not cells and not names:
-        return tuple
-    return lambda: (*[cell.cell_contents for cell in cells], *[space.get(one) for one in names])
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a variable that has no value yet
-        return None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float, bool, str)

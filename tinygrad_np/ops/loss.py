@@ -10,7 +10,7 @@ import numpy as np
 from ..core import Tensor, case, plain, primitive, samples, told
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, message
 from .activation import log_softmax_along, sigmoid, softmax_along, softplus
-from .arithmetic import maximum
+from .arithmetic import astype, maximum
 from .index import one_hot_rows
 from .reduce import mean, norm, sum
 from .shape import reshape
@@ -408,7 +408,7 @@ def same_shape(name: str, first: str, a: Any, second: str, b: Any) -> tuple[Any,
         if b.dtype.kind not in "fiub":
             raise DtypeError(message(name, f"{second} that are numbers", f"dtype {b.dtype}"))
         if b.dtype is not dtype and dtype.kind == "f":
-            b = b.astype(dtype, copy=False)
+            b = astype(b, dtype)
     if plain(b).shape != shape:
         fix = (
             "One of them has an axis of length 1 too many: reshape it." if a.size == b.size else ""
