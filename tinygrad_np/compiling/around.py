@@ -112,7 +112,8 @@ class Around:
             self._place("{}.cell_contents", cell, variable)
             self._walk(content, variable)
         for variable in variables:
-            self._entry(function.__globals__, variable, variable)
+            if variable in function.__globals__:  # else it is built in
+                self._entry(function.__globals__, variable, variable)
         for kind in ("__defaults__", "__kwdefaults__"):
             if getattr(function, kind):
                 self._place(f"{{}}.{kind}", function, f"the defaults of {name}")
@@ -121,11 +122,10 @@ class Around:
     def _entry(self, space: Mapping[str, Any], key: str, name: str) -> None:
         """A variable in a dict of variables."""
         value = space.get(key, MISSING)
-        if value is MISSING or isinstance(value, ModuleType):
+        if not isinstance(value, ModuleType):
+            self._place(f"{{}}.get({key!r}, MISSING)", space, name)
+        if value is not MISSING:
             self._walk(value, name)
-            return
-        self._place(f"{{}}.get({key!r}, MISSING)", space, name)
-        self._walk(value, name)
 
     def _method(self, method: MethodType, name: str) -> None:
         self._walk(method.__func__, name)

@@ -144,6 +144,7 @@ class Log:
         self.within = (
             0  # functions of operations and passes on arrays, in which nothing is recorded
         )
+        self.originals: list[tuple[Any, Any]] = []  # arrays among the arguments, and their copies
         self.changed: str | None = None  # what the step's Python code has set
         self.reason: str | None = None
 
@@ -161,8 +162,13 @@ class Log:
                     f"an argument is a {type(leaf).__name__}, and a replay knows plain arrays only. "
                     "Give np.asarray(...) of it."
                 )
+            if leaf.dtype.kind not in "biufc":
+                raise UnreplayableError(
+                    f"an argument has dtype {leaf.dtype}, and a replay knows numbers only."
+                )
             own = np.array(leaf)  # memory of its own, by which its views are known
             self.given.append((own, None))
+            self.originals.append((leaf, own))
             return self.array(own, None)
         return leaf
 
@@ -176,6 +182,16 @@ class Log:
             self.arrays[id(given)] = (given, node)
         return given
 
+    def wrote(self) -> None:
+        """The step writes into an array that it was given, in NumPy's own way."""
+        self.refuse("the step writes into an array it was given.")
+
+    def give_back(self) -> None:
+        """What the step has written into its arguments, written into the caller's arrays."""
+        for original, own in self.originals:
+            if original.flags.writeable and original.tobytes() != own.tobytes():
+                original[...] = own
+
     def recording(self) -> mode:
         return mode(everything=True, watchers=(self.events.append,), log=self)
 
@@ -187,6 +203,10 @@ class Log:
             isinstance(arg, Given) or (isinstance(arg, np.ndarray) and self._is_given(arg))
             for arg in args
         )
+
+    def is_argument(self, array: Any) -> bool:
+        """Whether an array lies in the memory of an argument."""
+        return any(np.may_share_memory(array, own) for _, own in self.originals)
 
     def _is_given(self, array: Any) -> bool:
         if not array.size:
@@ -321,8 +341,13 @@ class Given(np.ndarray[Any, Any]):
             return NotImplemented  # the Tensor's turn
         dtype = options.pop("dtype", None)  # ndarray.sum() and mean() say it is None
         if dtype is not None or out is not None:
+            if out is not None and self.log.is_argument(out[0]):
+                self.log.wrote()
+                bare = [_bare(one) for one in inputs]
+                getattr(ufunc, method)(*bare, out=_changed(out, _bare), **options)
+                return out[0]
             if out is not None and out[0] is inputs[0] and dtype is None:
-                # In place, as in ndarray.mean(): the copy is the step's own.
+                # In place, as in ndarray.mean(): what was computed is the step's own.
                 return self._recorded(getattr(ufunc, method), *inputs, **options)
             self.log.refuse(f"np.{ufunc.__name__} on an argument of the step has out= or dtype=.")
         options = {key: value for key, value in options.items() if value is not np._NoValue}
@@ -344,8 +369,11 @@ class Given(np.ndarray[Any, Any]):
         return self._recorded(lambda x, index: x[index], self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.log.refuse("the step writes into an array it was given.")
+        self.log.wrote()
         super().__setitem__(index, value)
+
+    def __iter__(self) -> Any:
+        return iter([self[i] for i in range(len(self))])
 
     def _read(self, value: Any) -> Any:
         self.log.read(self._tensor().node, value)
@@ -375,13 +403,31 @@ class Given(np.ndarray[Any, Any]):
 # Methods that NumPy computes in C, past the protocols above.
 for _name in (
     "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "round", "clip", "dot", "diagonal",
-    "trace", "flatten", "mean", "var", "std", "prod",
+    "trace", "flatten", "mean", "var", "std", "prod", "any", "all",
 ):  # fmt: skip
 
     def _method(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
         return self._recorded(lambda x, *args: getattr(x, _name)(*args, **options), self, *args)
 
     setattr(Given, _name, _method)
+
+
+# And those that give its numbers away, or write into it, where no record sees them.
+for _name in (
+    "tobytes", "tofile", "dump", "dumps", "sort", "partition", "fill", "put", "resize", "setfield", "byteswap",
+    "getfield", "choose", "compress", "nonzero", "searchsorted", "argpartition", "__contains__",
+    "__complex__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__copy__", "__str__", "__repr__", "__format__",
+    "__dlpack__", "setflags",
+):  # fmt: skip
+
+    def _unseen(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
+        self.log.refuse(
+            f"the step calls .{_name}() of an array it was given, and a replay would not. Write it "
+            "as a function of NumPy, or do it before the step."
+        )
+        return getattr(self.view(np.ndarray), _name)(*args, **options)
+
+    setattr(Given, _name, _unseen)
 
 
 def _lifted(leaf: Any) -> Any:

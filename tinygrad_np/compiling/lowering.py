@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -51,6 +51,8 @@ from .traced import (
 )
 
 ndarray = np.ndarray
+# What a step may return besides Tensors and arrays.
+KNOWN: Final = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 
 
 class Guard(NamedTuple):
@@ -618,6 +620,11 @@ class Lowering:
         for node, value in self.log.reads:
             if value is leaf and type(leaf) in (int, float):
                 return Result("number", self.value(node))
+        if not isinstance(leaf, KNOWN) and not callable(leaf):
+            raise UnreplayableError(
+                f"the step returns a {type(leaf).__name__}, and a replay could not make another one. "
+                "Return Tensors, arrays and numbers, in tuples, lists and dicts."
+            )
         return Result("constant", leaf)
 
 

@@ -314,8 +314,11 @@ class Compiled(Generic[P, R]):
         """What the step returns as it is, with a log kept."""
         seen = [rebuild(one, log.argument) for one in args]
         named = {key: rebuild(one, log.argument) for key, one in options.items()}
-        with log.recording():
-            return self.step(*seen, **named)
+        try:
+            with log.recording():
+                return self.step(*seen, **named)
+        finally:
+            log.give_back()
 
     def _carefully(self, entry: Entry, args: Any, options: Any, arrays: Sequence[Any]) -> Any:
         """Run the step as it is, and with its log rehearse a variant, or compile another one."""
@@ -404,7 +407,7 @@ class Compiled(Generic[P, R]):
         lowered = lower(log, result)
         made = False
         for ours, theirs in zip(variant.lowered.constants, lowered.constants):
-            made = made or (isinstance(ours, np.ndarray) and ours is not theirs)
+            made = made or (isinstance(ours, np.ndarray | float) and ours is not theirs)
             same = ours is theirs or (
                 type(ours) is type(theirs)
                 and np.array_equal(ours, theirs, equal_nan=np.asarray(ours).dtype.kind in "fc")

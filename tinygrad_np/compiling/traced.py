@@ -197,6 +197,8 @@ class Tape:
 
     def temporary(self, example: Any) -> Traced:
         """A stand-in for memory of the step's own."""
+        if example.dtype.hasobject:
+            raise UntraceableError("an array of Python objects")
         return Traced(self, example, Storage(TEMPORARY, example.nbytes, example))
 
     def write(self, function: Callable[..., Any], *args: Any, **options: Any) -> None:
