@@ -30,6 +30,8 @@ INSTALLED: Final = tuple({sysconfig.get_path(one) for one in ("stdlib", "purelib
 MANY: Final = 4096
 # Elements of an array that is compared in every call.
 SMALL: Final = 4096
+# Elements of a list that are compared one by one, which is faster for so many.
+FEW: Final = 12
 MISSING: Final = object()
 NUMBERS: Final = (bool, int, float, complex, str, bytes, type(None), np.generic)
 
@@ -218,7 +220,10 @@ class Around:
         for i, (place, value) in enumerate(zip(self.places, self.values)):
             space[f"o{i}"], space[f"v{i}"] = place.owner, value
             text = place.text.format(f"o{i}")
-            if text.startswith("tuple("):
+            if isinstance(place.owner, list) and len(value) <= FEW:
+                tests.append(f"len(o{i}) == {len(value)}")
+                tests += [f"o{i}[{k}] is v{i}[{k}]" for k in range(len(value))]
+            elif text.startswith("tuple("):
                 inside = text[len("tuple(") : -1]
                 tests.append(f"len(o{i}) == {len(value)} and all(map(is_, {inside}, v{i}))")
             else:

@@ -154,6 +154,11 @@ class Log:
     def argument(self, leaf: Any) -> Any:
         """An argument as the step is to see it."""
         if isinstance(leaf, Tensor):
+            if leaf.requires_grad:
+                raise UnreplayableError(
+                    "an argument needs a gradient, and what is computed from it a graph, which a "
+                    "replay does not keep. Give it detached, or compute the gradient in the step."
+                )
             self.given.append((leaf.node.value, leaf.node))
             return leaf
         if isinstance(leaf, np.ndarray):

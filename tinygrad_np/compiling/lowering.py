@@ -81,7 +81,7 @@ class Store(NamedTuple):
 class Result(NamedTuple):
     """One leaf of what the step returns: its kind, the stand-in, and for constants the object."""
 
-    kind: str  # "tensor", "array", "number", "constant"
+    kind: str  # "tensor", "cut" (one that needs a gradient), "array", "number", "scalar", "constant"
     value: Any
 
 
@@ -597,7 +597,8 @@ class Lowering:
         if isinstance(leaf, Tensor):
             value = self.value(leaf.node)
             own = isinstance(value, Traced) and value.storage.kind != FIXED
-            return Result("tensor", value) if own else Result("constant", leaf)
+            kind = "cut" if leaf.requires_grad else "tensor"
+            return Result(kind, value) if own else Result("constant", leaf)
         if isinstance(leaf, ndarray):
             known = self.arrays.get(id(leaf))
             if known is None and isinstance(leaf, Given):

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from math import isfinite
 from types import CodeType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from ..core import Kept, Node, Tensor, new_tensor, tick
 from ..derivation.layout import identifier
+from ..errors import GradientError
 from .buffers import Plan
 from .lowering import Guard, Host, Store
 from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
@@ -32,6 +33,25 @@ def tensor(value: Any) -> Tensor:
     """A Tensor on the result of a run, which nobody else writes to."""
     made = new_tensor(Tensor)
     made.node = Node(value if type(value) is np.ndarray else np.asarray(value))
+    return made
+
+
+def unrecorded(node: Node, g: Any) -> Any:
+    """What meets a gradient on its way into a compiled step."""
+    raise GradientError(
+        f"backward: {node.label} was computed by a compiled step, which keeps no graph. Call "
+        "backward() in the step, or compute this with compiled.step, the step as it is."
+    )
+
+
+END_OF_GRAPH: Final = {0: unrecorded}
+
+
+def cut(value: Any) -> Tensor:
+    """As `tensor`, of a result that needs a gradient where the step runs as it is."""
+    made = tensor(value)
+    made.node.needs = True
+    made.node.hooks = END_OF_GRAPH
     return made
 
 
@@ -49,7 +69,7 @@ class Source:
     def __init__(self, plan: Plan, name: str, arguments: Sequence[str], bare: bool) -> None:
         self.plan, self.lowered = plan, plan.lowered
         self.names: dict[str, Any] = {
-            "MISS": MISS, "ndarray": np.ndarray, "Tensor": Tensor, "tensor": tensor, "np": np,
+            "MISS": MISS, "ndarray": np.ndarray, "Tensor": Tensor, "tensor": tensor, "cut": cut, "np": np,
             "asarray": np.asarray, "tick": tick,
         }  # fmt: skip
         self.counts: Counter[str] = Counter()
@@ -171,7 +191,7 @@ class Source:
         for (value, is_tensor), name in zip(self.lowered.given, self.arguments):
             if is_tensor:
                 self.lines += [
-                    f"if type({name}) is not Tensor: return MISS",
+                    f"if type({name}) is not Tensor or {name}.node.needs: return MISS",
                     f"{name} = {name}.node.value",
                 ]
             else:
@@ -181,12 +201,18 @@ class Source:
             if value.ndim:
                 wrong.append(f"{name}.strides != {value.strides}")
             wrong.append(f"({name}.dtype is not {dtype} and {name}.dtype != {dtype})")
+        owners: dict[bool, list[str]] = {True: [], False: []}
         for node, array, needs in self.lowered.leaves:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             name = self._object(array, identifier(node.name or "c"))
             wrong.append(f"{owner}.value is not {name}")
-            wrong.append(f"{owner}.needs is not {needs}")
-            wrong.append(f"{owner}.hooks")
+            owners[needs].append(owner)
+        for needs, found in owners.items():
+            for i in range(0, len(found), 8):
+                some = [f"{owner}.needs" for owner in found[i : i + 8]]
+                wrong.append(f"not ({' and '.join(some)})" if needs else " or ".join(some))
+        for i in range(0, len(found := owners[True] + owners[False]), 8):
+            wrong.append(" or ".join([f"{owner}.hooks" for owner in found[i : i + 8]]))
         for node in self.lowered.clean:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             wrong.append(f"{owner}.grad is not None")
@@ -339,7 +365,8 @@ class Source:
                 texts.append(f"{token}[()]")
             else:
                 own = token if alone else f"{token}.copy()"
-                texts.append(f"tensor({own})" if result.kind == "tensor" else f"asarray({own})")
+                wrap = "asarray" if result.kind == "array" else result.kind
+                texts.append(f"{wrap}({own})")
         self.lines += ["", f"return {', '.join(texts)}{',' * (len(texts) == 1 and not self.bare)}"]
 
     def _memory(self) -> list[str]:

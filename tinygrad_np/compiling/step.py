@@ -222,7 +222,7 @@ class Compiled(Generic[P, R]):
         update_wrapper(self, step)
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             return self.step(*args, **options)  # its memory is in use, by another thread or a caller
         try:
             if (
@@ -561,7 +561,8 @@ def _signature(args: Any, options: Any) -> tuple[list[Any], Any]:
     def part(leaf: Any) -> Any:
         if isinstance(leaf, Tensor | np.ndarray):
             arrays.append(leaf)
-            return (type(leaf), leaf.shape, leaf.dtype.str, plain(leaf).strides)
+            needs = isinstance(leaf, Tensor) and leaf.requires_grad
+            return (type(leaf), leaf.shape, leaf.dtype.str, plain(leaf).strides, needs)
         if isinstance(leaf, NUMBERS):
             return (type(leaf), repr(leaf))
         if isinstance(leaf, MethodType):  # made anew whenever it is read
