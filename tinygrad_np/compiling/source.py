@@ -5,6 +5,7 @@ In a call of a ufunc the last argument is where its result goes: ``add(z, b, z)`
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import operator
 import re
@@ -26,7 +27,7 @@ from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
 
 WARM = 16
 MISS = object()  # what a function returns that does not fit its arguments
-RESERVED = frozenset({*keyword.kwlist, *dir(__builtins__), "np", "self"})
+RESERVED = frozenset({*keyword.kwlist, *dir(builtins), "np", "self"})
 
 
 def tensor(value: Any) -> Tensor:
@@ -77,7 +78,7 @@ class Source:
         self.turned: dict[Traced, str] = {}  # names of transposes
         self.objects: dict[int, tuple[Any, str]] = {}
         self.lines: list[str] = []
-        self.name = name
+        self.name = self._fresh_name(name)
         self.bare = bare  # whether the step returns its one result and no nest of results
         self.arguments = [self._fresh_name(one) for one in arguments]
         for (value, _), one in zip(self.lowered.given, self.arguments):
