@@ -372,6 +372,8 @@ class Tensor:
     @property
     def grad(self) -> NDArray[Any] | None:
         """The accumulated gradient: an ndarray of the tensor's shape and dtype, or None."""
+        if _active:
+            told("read_gradient", self.node, self.node.gradient())
         return self.node.gradient()
 
     @grad.setter

@@ -58,7 +58,9 @@ def test_a_branch_on_a_tensor_is_guarded(capsys: Any) -> None:
         assert mine[0] == pytest.approx(expected.item(), rel=1e-12)
         np.testing.assert_allclose(mine[1], g, rtol=1e-12)
     assert compiled.reason is None
-    assert len(capsys.readouterr().out.split()) < 40 + 10  # both ways were compiled, and ran without Python's code
+    assert (
+        len(capsys.readouterr().out.split()) < 40 + 10
+    )  # both ways were compiled, and ran without Python's code
     assert "return MISS" in compiled.source
 
 

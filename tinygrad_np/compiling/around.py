@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dis
 import random
-import sys
-import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
@@ -21,15 +19,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ..core import Tensor
-from .log import UnreplayableError
+from .log import UnreplayableError, is_library
 
-# Code of these does not change, or tells of it (`note_change`).
-OWN: Final = frozenset({"tinygrad_np", "nn"})
-INSTALLED: Final = tuple({sysconfig.get_path(one) for one in ("stdlib", "purelib", "platlib")})
 # Variables and elements of lists; more than that is data.
 MANY: Final = 4096
-# Elements of an array that is compared in every call.
+# Elements of an array that are compared in every call; of more than that only some.
 SMALL: Final = 4096
+SAMPLE: Final = 256
 # Elements of a list that are compared one by one, which is faster for so many.
 FEW: Final = 12
 MISSING: Final = object()
@@ -57,14 +53,16 @@ class Around:
     generators : list of (object, state)
         Random generators among the variables, and NumPy's and Python's global ones.
     arrays : list of (ndarray, ndarray)
-        Small arrays among the variables, and their contents.
+        Arrays among the variables, and their numbers, of large ones a sample.
     """
 
     def __init__(self, roots: Iterable[Any]) -> None:
         self.roots = list(roots)  # kept, so that nothing else is given the identity of one
         self.names: set[str] = set()  # of the attributes that the code reads
         count = -1
-        while count < len(self.names):  # code that is found late names attributes of what came early
+        while count < len(
+            self.names
+        ):  # code that is found late names attributes of what came early
             count = len(self.names)
             self._begin()
             for root in self.roots:
@@ -179,8 +177,13 @@ class Around:
             self._place("{}.node", value, name)
 
     def _array(self, value: Any, name: str) -> None:
-        if value.size <= SMALL and type(value) is np.ndarray and value.dtype != object:
-            self.arrays.append((value, value.copy()))
+        if value.dtype != object:
+            self.arrays.append((value, _sample(value)))
+
+    def watch(self, array: Any) -> None:
+        """Notice, too, when this array holds other numbers."""
+        if not any(one is array for one, _ in self.arrays):
+            self.arrays.append((array, _sample(array)))
 
     def _generator(self, value: Any, name: str) -> None:
         self.generators.append((name, value, repr(_state(value))))
@@ -242,10 +245,11 @@ class Around:
         return None
 
     def leave_out_changed(self) -> None:
-        """Look no more at variables that are others now: what changed them is replayed."""
+        """Look no more at variables and arrays that are others now: what changed them is replayed."""
         same = [_alike(value, _read(place)) for place, value in zip(self.places, self.values)]
         self.places = [place for place, is_same in zip(self.places, same) if is_same]
         self.values = [value for value, is_same in zip(self.values, same) if is_same]
+        self.arrays = [pair for pair in self.arrays if equal(_sample(pair[0]), pair[1])]
         self._compile()
 
     def leave_out(self, read: Iterable[Any]) -> None:
@@ -254,8 +258,8 @@ class Around:
         self.arrays = [pair for pair in self.arrays if id(pair[0]) not in known]
 
     def overwritten(self) -> bool:
-        """Whether a small array holds other numbers."""
-        return any(not equal(array, before) for array, before in self.arrays)
+        """Whether an array holds other numbers."""
+        return any(not equal(_sample(array), before) for array, before in self.arrays)
 
     def drawn(self, known: Iterable[Any]) -> str | None:
         """The name of a generator that was drawn from past the operations."""
@@ -291,6 +295,12 @@ def equal(a: Any, b: Any) -> bool:
     return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
 
 
+def _sample(array: Any) -> Any:
+    if array.size <= SMALL:
+        return np.array(array)
+    return array.flat[:: array.size // SAMPLE]
+
+
 def _state(generator: Any) -> Any:
     if generator is np.random:
         generator = np.random.mtrand._rand
@@ -306,15 +316,6 @@ def _is_data(kind: type, key: str) -> bool:
     """Whether a class has a value under that name, which an object may be given one instead of."""
     found = next((vars(base)[key] for base in kind.__mro__ if key in vars(base)), MISSING)
     return found is not MISSING and not hasattr(type(found), "__get__")
-
-
-def is_library(module: str | None) -> bool:
-    """Whether code of that module is none of the user's."""
-    top = (module or "").partition(".")[0]
-    if top in OWN or top in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(top), "__file__", None)
-    return file is not None and file.startswith(INSTALLED)
 
 
 @cache

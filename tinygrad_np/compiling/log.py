@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dis
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -27,6 +28,11 @@ from ..tree import leaves
 ENGINE = str(Path(__file__).parents[1])
 # Where the methods are that take numbers out of tensors and arrays.
 TAKERS = (__file__, operators.__file__, core.__file__)
+
+
+# Code of these does not change, or tells of it (`note_change`).
+OWN: Final = frozenset({"tinygrad_np", "nn"})
+INSTALLED: Final = tuple({sysconfig.get_path(one) for one in ("stdlib", "purelib", "platlib")})
 
 
 class UnreplayableError(Exception):
@@ -108,6 +114,12 @@ class HostCode(NamedTuple):
     function: Callable[[], Any]
 
 
+class Said(NamedTuple):
+    """What a function says of numbers, such as that they are finite."""
+
+    name: str
+
+
 class Log:
     """The events of one run of a step.
 
@@ -123,6 +135,8 @@ class Log:
         The arrays among the arguments, as the step saw them; the node of one that was a Tensor.
     reads : list of (Node, object)
         What Python took out of tensors.
+    user_reads, gradient_reads : list of (Node, object)
+        What code that is none of a library took out of tensors, and out of ``.grad``.
     same : dict
         Nodes that hold the array of another node.
     arrays : dict
@@ -137,6 +151,8 @@ class Log:
         self.events: list[Any] = []
         self.given: list[tuple[Any, Node | None]] = []
         self.reads: list[tuple[Node, Any]] = []
+        self.user_reads: list[tuple[Node, Any]] = []
+        self.gradient_reads: list[tuple[Node, Any]] = []
         self.same: dict[Node, Node] = {}
         self.arrays: dict[int, tuple[Any, Node]] = {}
         self.before: dict[Node, Any] = {}
@@ -144,6 +160,7 @@ class Log:
         self.within = (
             0  # functions of operations and passes on arrays, in which nothing is recorded
         )
+        self.written = False  # whether the step has written into one of these
         self.originals: list[tuple[Any, Any]] = []  # arrays among the arguments, and their copies
         self.changed: str | None = None  # what the step's Python code has set
         self.reason: str | None = None
@@ -189,13 +206,16 @@ class Log:
 
     def wrote(self) -> None:
         """The step writes into an array that it was given, in NumPy's own way."""
+        self.written = True
         self.refuse("the step writes into an array it was given.")
 
     def give_back(self) -> None:
         """What the step has written into its arguments, written into the caller's arrays."""
         for original, own in self.originals:
-            if original.flags.writeable and original.tobytes() != own.tobytes():
+            if self.written and original.flags.writeable:
                 original[...] = own
+            elif not np.array_equal(original, own, equal_nan=own.dtype.kind in "fc"):
+                self.refuse("an argument is an array that the step changes.")
 
     def recording(self) -> mode:
         return mode(everything=True, watchers=(self.events.append,), log=self)
@@ -241,18 +261,30 @@ class Log:
 
     def read(self, node: Node, value: Any) -> None:
         """Python took the value of a node: the array itself, or a number."""
-        frame: Any = sys._getframe(2)
-        while frame.f_code.co_filename in TAKERS:
-            frame = frame.f_back
+        frame = _reader()
         if frame.f_code.co_filename.startswith(ENGINE):
             return  # it reads shapes; an operation that looks at numbers tells of it with `checked`
         self.reads.append((node, value))
+        if not is_library(frame.f_globals.get("__name__")):
+            self.user_reads.append((node, value))
         if type(value) is not np.ndarray and _may_branch(frame):
             self.refuse(
                 f"Python took the number {value!r} out of {node.label} in a function that branches, "
                 "so a replay could not tell which way to go. Compare tensors (`if loss > 10:`), or "
                 "take the number outside of the step."
             )
+
+    def looked(self, node: Node, name: str) -> None:
+        """A function said something of the numbers of a node."""
+        if not _reader().f_code.co_filename.startswith(ENGINE):
+            self.reads.append((node, Said(name)))
+            self.user_reads.append((node, Said(name)))
+
+    def read_gradient(self, node: Node, value: Any) -> None:
+        frame = _reader()
+        by_user = not is_library(frame.f_globals.get("__name__"))
+        if by_user and value is not None and not _asks_for_none(frame):
+            self.gradient_reads.append((node, value))
 
     def checked(self, array: Any, limit: int) -> None:
         self.events.append(Check(array, limit))
@@ -289,6 +321,34 @@ class Log:
         self.events.append(
             Delivery([(leaf, g, self.before[leaf], leaf.gradient()) for leaf, g in arrived.items()])
         )
+
+
+def is_library(module: str | None) -> bool:
+    """Whether code of that module is none of the user's."""
+    top = (module or "").partition(".")[0]
+    if top in OWN or top in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return file is not None and file.startswith(INSTALLED)
+
+
+def _reader() -> Any:
+    """The frame of the code that takes something out of a tensor."""
+    frame: Any = sys._getframe(2)
+    while frame.f_code.co_filename in TAKERS:
+        frame = frame.f_back
+    return frame
+
+
+def _asks_for_none(frame: Any) -> bool:
+    """Whether what a frame reads is compared with None and nothing else."""
+    following = [
+        one for one in dis.get_instructions(frame.f_code)
+        if one.offset > frame.f_lasti and one.opname != "CACHE"
+    ][:2]  # fmt: skip
+    names = [one.opname for one in following]
+    compared = names[1:] == ["IS_OP"] and following[0].argval is None
+    return compared or (bool(names) and names[0].startswith("POP_JUMP") and "NONE" in names[0])
 
 
 def _may_branch(frame: Any) -> bool:
@@ -419,13 +479,14 @@ for _name in (
 
 # And those that give its numbers away, or write into it, where no record sees them.
 for _name in (
-    "tobytes", "tofile", "dump", "dumps", "sort", "partition", "fill", "put", "resize", "setfield", "byteswap",
-    "getfield", "choose", "compress", "nonzero", "searchsorted", "argpartition", "__contains__",
-    "__complex__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__copy__", "__str__", "__repr__", "__format__",
-    "__dlpack__", "setflags",
+    "tobytes", "tofile", "dump", "dumps", "sort", "partition", "fill", "put", "resize", "setfield",
+    "byteswap", "getfield", "choose", "compress", "nonzero", "searchsorted", "argpartition", "__contains__",
+    "__complex__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__copy__", "__str__", "__repr__",
+    "__format__", "__dlpack__", "setflags",
 ):  # fmt: skip
 
     def _unseen(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
+        self.log.written = self.log.written or self.log.is_argument(self)
         self.log.refuse(
             f"the step calls .{_name}() of an array it was given, and a replay would not. Write it "
             "as a function of NumPy, or do it before the step."
@@ -461,6 +522,8 @@ def taken_but_not_returned(log: Log, result: Any) -> str | None:
         if id(value) in returned or not (own in computed or id(own.value) in given):
             continue
         kind = "the array" if isinstance(value, np.ndarray) else f"the number {value!r:.20}"
+        if isinstance(value, Said):
+            kind = f"what {value.name} says"
         return (
             f"Python took {kind} out of {node.label} and did not return it, so a replay could not "
             "know what became of it. Compute with the tensor, or return it from the step."

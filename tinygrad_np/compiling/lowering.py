@@ -81,7 +81,9 @@ class Store(NamedTuple):
 class Result(NamedTuple):
     """One leaf of what the step returns: its kind, the stand-in, and for constants the object."""
 
-    kind: str  # "tensor", "cut" (one that needs a gradient), "array", "number", "scalar", "constant"
+    kind: (
+        str  # "tensor", "cut" (one that needs a gradient), "array", "number", "scalar", "constant"
+    )
     value: Any
 
 

@@ -19,8 +19,8 @@ from ..errors import ArgumentError, DtypeError, message
 from ..tree import leaves, like, rebuild
 from .around import NUMBERS, Around, equal
 from .buffers import Plan, touched
-from .log import Log, UnreplayableError, taken_but_not_returned
-from .lowering import Host, Lowered, lower
+from .log import ArrayCode, Log, UnreplayableError, taken_but_not_returned
+from .lowering import Host, Lowered, Store, lower
 from .source import MISS, Source
 from .traced import FIXED, WRITES, Call, Traced
 
@@ -223,7 +223,9 @@ class Compiled(Generic[P, R]):
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         if not self._lock.acquire(False):
-            return self.step(*args, **options)  # its memory is in use, by another thread or a caller
+            return self.step(
+                *args, **options
+            )  # its memory is in use, by another thread or a caller
         try:
             if (
                 self._fast is not None and len(args) == self._count and not options
@@ -388,8 +390,8 @@ class Compiled(Generic[P, R]):
         reason = log.reason or taken_but_not_returned(log, result)
         if reason is not None:
             raise UnreplayableError(reason)
-        lowered = lower(log, result, _moved(entry.variants))
-        _check_python(log, lowered, around)
+        lowered = lower(log, result, _moved(entry.variants) - {node for node, _ in log.user_reads})
+        _check_python(log, lowered, around, result)
         plan = Plan(lowered)
         name = getattr(self.step, "__name__", "step")
         source = Source(
@@ -432,7 +434,7 @@ def _moved(variants: Sequence[Variant]) -> frozenset[Node]:
     ])  # fmt: skip
 
 
-def _check_python(log: Log, lowered: Lowered, around: Around) -> None:
+def _check_python(log: Log, lowered: Lowered, around: Around, result: Any) -> None:
     """Refuse a step whose Python code did what a replay would not."""
     drawn = around.drawn(lowered.generators)
     if drawn is not None:
@@ -445,7 +447,52 @@ def _check_python(log: Log, lowered: Lowered, around: Around) -> None:
             f"the step changes {log.changed}, and a replay would not. Do it outside of the step, or "
             "in tg.each_time.", passing=True,
         )  # fmt: skip
+    if around.overwritten():
+        around.leave_out(_written(lowered))
+        if around.overwritten():
+            raise UnreplayableError(
+                "the step writes into an array around it, and a replay would not. Do it in "
+                "tg.on_arrays."
+            )
+    _check_reads(log, lowered, around, result)
     around.leave_out([root for line in lowered.lines for root in _roots(line)])
+
+
+def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> None:
+    """Refuse a step that computes with arrays that change, and watch those that may."""
+    handed = {id(leaf) for leaf in leaves(result)}
+    for event in log.events:
+        if isinstance(event, ArrayCode):
+            handed |= {id(leaf) for leaf in leaves([event.args, event.options])}
+    for node, value in log.gradient_reads:
+        if id(value) not in handed:
+            raise UnreplayableError(
+                f"Python computes with the gradient of {node.label}, and a replay would not. Do it "
+                "in tg.on_arrays, or with nn.clip_norm or nn.clip_value."
+            )
+    changing = {*lowered.touched, *[one.leaf for one in lowered.lines if isinstance(one, Store)]}
+    computed = {event for event in log.events if isinstance(event, Node)}
+    for node, value in log.user_reads:
+        own = log.same.get(node, node)
+        if id(value) in handed or own in computed or type(node.value) is not np.ndarray:
+            continue
+        if own in changing:
+            raise UnreplayableError(
+                f"Python computes with the array of {node.label}, which the step changes, and a "
+                "replay would not. Compute with the tensor, or do it in tg.on_arrays."
+            )
+        around.watch(node.value)
+
+
+def _written(lowered: Lowered) -> list[Any]:
+    """The arrays that stay and that the step writes into."""
+    found = []
+    for line in lowered.lines:
+        if isinstance(line, Call):
+            written = line.args[0] if line.kind == WRITES else line.out
+            if isinstance(written, Traced) and written.storage.kind == FIXED:
+                found.append(written.storage.root)
+    return found
 
 
 def _roots(line: Any) -> list[Any]:
@@ -464,12 +511,7 @@ class State:
         self.generators = list({id(one): one for p in programs for one in p.generators}.values())
         self.gradients = list(dict.fromkeys(node for p in programs for node in p.gradients))
         self.replaced = list(dict.fromkeys(node for p in programs for node, _ in p.replaced))
-        roots: dict[int, Any] = {}
-        for line in [line for p in programs for line in p.lines]:
-            if isinstance(line, Call):
-                written = line.args[0] if line.kind == WRITES else line.out
-                if isinstance(written, Traced) and written.storage.kind == FIXED:
-                    roots[id(written.storage.root)] = written.storage.root
+        roots = {id(one): one for p in programs for one in _written(p)}
         self.arrays = list(roots.values())
 
     def now(self) -> Any:
