@@ -605,6 +605,24 @@ def test_modes_around_a_compiled_step() -> None:
             assert not forward(x_of(k)).requires_grad
 
 
+def test_a_bias_before_batch_norm_does_not_keep_adam_from_being_compiled() -> None:
+    model = nn.Sequential(nn.Dense(4, 5, rng=0), nn.BatchNorm(5), nn.Dense(5, 2, rng=1))
+    optimizer, loss = nn.Adam(model.parameters(), lr=0.01), nn.MSE()
+
+    @tg.compile
+    def step(x: Any, t: Any) -> Any:
+        optimizer.zero_grad()
+        value = loss(model(x), t)
+        value.backward()
+        optimizer.step()
+        return value
+
+    for k in range(8):
+        step(x_of(k, 20, 4).astype("f4"), x_of(k + 50, 20, 2).astype("f4"))
+    assert step.reason is None
+    assert next(iter(step._entries.values())).variants[0].rehearsed
+
+
 def by_hand(update: Callable[[Any], object]) -> Any:
     """Training whose update is Python on arrays."""
 

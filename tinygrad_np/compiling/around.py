@@ -191,9 +191,8 @@ class Around:
     def _object(self, value: Any, name: str) -> None:
         kind = type(value)
         self._walk(kind, kind.__name__)
-        own = getattr(value, "__dict__", MISSING)
-        has = own is not MISSING
-        own = own if has else {}
+        has = hasattr(value, "__dict__")
+        own: dict[str, Any] = value.__dict__ if has else {}
         if getattr(kind, "notes_changes", False):
             for key, one in own.items():
                 self._walk(one, f"{name}.{key}")
@@ -244,12 +243,17 @@ class Around:
             self.values[i] = self.space[f"v{i}"] = now  # an equal number: the very object next time
         return None
 
-    def leave_out_changed(self) -> None:
-        """Look no more at variables and arrays that are others now: what changed them is replayed."""
-        same = [_alike(value, _read(place)) for place, value in zip(self.places, self.values)]
+    def give_way(self, function: Callable[[], Any]) -> None:
+        """Call a function that every replay calls, too, and look no more at what it changes."""
+        values = [_read(place) for place in self.places]
+        samples = [_sample(array) for array, _ in self.arrays]
+        function()
+        same = [_alike(value, _read(place)) for place, value in zip(self.places, values)]
         self.places = [place for place, is_same in zip(self.places, same) if is_same]
         self.values = [value for value, is_same in zip(self.values, same) if is_same]
-        self.arrays = [pair for pair in self.arrays if equal(_sample(pair[0]), pair[1])]
+        self.arrays = [
+            pair for pair, sample in zip(self.arrays, samples) if equal(_sample(pair[0]), sample)
+        ]
         self._compile()
 
     def leave_out(self, read: Iterable[Any]) -> None:
@@ -307,8 +311,8 @@ def _state(generator: Any) -> Any:
     if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
     if isinstance(generator, np.random.RandomState):
-        kind, keys, *rest = generator.get_state()
-        return kind, keys.tobytes(), *rest
+        state: Any = generator.get_state()
+        return state[0], state[1].tobytes(), *state[2:]
     return generator.getstate()
 
 

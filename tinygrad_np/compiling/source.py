@@ -45,7 +45,7 @@ def unrecorded(node: Node, g: Any) -> Any:
     )
 
 
-END_OF_GRAPH: Final = {0: unrecorded}
+END_OF_GRAPH: Final[dict[int, Callable[[Node, Any], Any]] | None] = {0: unrecorded}
 
 
 def cut(value: Any) -> Tensor:

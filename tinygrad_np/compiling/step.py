@@ -486,13 +486,16 @@ def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> Non
 
 def _written(lowered: Lowered) -> list[Any]:
     """The arrays that stay and that the step writes into."""
-    found = []
-    for line in lowered.lines:
-        if isinstance(line, Call):
-            written = line.args[0] if line.kind == WRITES else line.out
-            if isinstance(written, Traced) and written.storage.kind == FIXED:
-                found.append(written.storage.root)
-    return found
+    return [one for one in map(_written_by, lowered.lines) if one is not None]
+
+
+def _written_by(line: Any) -> Any:
+    """The array that stays and that a line writes into, if there is one."""
+    if isinstance(line, Call):
+        written = line.args[0] if line.kind == WRITES else line.out
+        if isinstance(written, Traced) and written.storage.kind == FIXED:
+            return written.storage.root
+    return None
 
 
 def _roots(line: Any) -> list[Any]:
@@ -513,6 +516,7 @@ class State:
         self.replaced = list(dict.fromkeys(node for p in programs for node, _ in p.replaced))
         roots = {id(one): one for p in programs for one in _written(p)}
         self.arrays = list(roots.values())
+        self.scratch = {one for p in programs for one in _scratch(p)}
 
     def now(self) -> Any:
         return (
@@ -535,6 +539,10 @@ class State:
 
     def difference(self, before: Any, after: Any, then: Any) -> str | None:
         """What is not the same in two states that one state led to."""
+        noise = self._noise(after[2])
+        for array, a, b in zip(self.arrays, after[0], then[0]):
+            if id(array) in noise or (noise and id(array) in self.scratch):
+                np.copyto(b, a, where=noise.get(id(array), True))
         for kind, old, one, other in zip(("array", "data", "gradient"), before, after, then):
             largest = max([_largest(a) for a in one if a is not None], default=0.0)
             for start, a, b in zip(old, one, other):
@@ -545,6 +553,24 @@ class State:
         if after[3] != then[3]:
             return "another number of random draws"
         return None
+
+    def _noise(self, gradients: Sequence[Any]) -> dict[int, Any]:
+        """Where in the arrays parameters are whose gradient is 0 but for rounding.
+
+        Adam and others divide by the gradient's size: such a parameter moves as far as the others, any
+        way. A bias before batch normalisation is one.
+        """
+        found: dict[int, Any] = {}
+        largest = max([_largest(g) for g in gradients if g is not None], default=0.0)
+        for node, g in zip(self.gradients, gradients):
+            for array in self.arrays if g is not None and g.dtype.kind == "f" else ():
+                small = np.abs(g) <= 64 * np.finfo(g.dtype).eps * largest
+                inside = array.flags.c_contiguous and np.may_share_memory(array, node.value)
+                if small.any() and inside and node.value.flags.c_contiguous:
+                    mask = found.setdefault(id(array), np.zeros(array.shape, bool)).reshape(-1)
+                    start = (node.value.ctypes.data - array.ctypes.data) // array.itemsize
+                    mask[start : start + g.size] = small.ravel()
+        return found
 
 
 # How far two runs of one step may be apart: much more than rounding, and much less than a mistake.
@@ -589,6 +615,19 @@ def _difference(result: Any, ours: Any) -> str | None:
         if isinstance(a, np.ndarray | float | int) and not agree(a, b):
             return f"another result of shape {np.shape(a)}"
     return None
+
+
+def _scratch(lowered: Lowered) -> set[int]:
+    """Arrays that stay, whose numbers are overwritten before they are read."""
+    first: dict[int, bool] = {}
+    for line in lowered.lines:
+        written = _written_by(line)
+        read = [one for one in _roots(line) if one is not written or line.kind == WRITES]
+        for root in read:
+            first.setdefault(id(root), False)
+        if written is not None:
+            first.setdefault(id(written), True)
+    return {one for one, is_written in first.items() if is_written}
 
 
 # --------------------------------------------------------------------------------------------------
