@@ -10,6 +10,7 @@ import gc
 import pickle
 import random
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -250,7 +251,7 @@ def test_a_step_that_changes_what_it_reads_is_refused() -> None:
 
         return step, None
 
-    assert "the step changes count" in agree(make, calls=14).reason
+    assert "the step changes `count`" in agree(make, calls=14).reason
 
     losses: list[Any] = []
     w = weight()
@@ -305,7 +306,7 @@ def test_what_changes_in_every_call_is_named() -> None:
         return (lambda x: (x * w * held["rate"]).sum()), held
 
     compiled = agree(make, lambda k, held: held.update(rate=1.0 / (k + 1)))
-    assert "held is another one from call to call" in compiled.reason
+    assert "reads in `held` differs from call to call" in compiled.reason
 
 
 # --------------------------------------------------------------------------------------------------
@@ -621,6 +622,20 @@ def test_a_bias_before_batch_norm_does_not_keep_adam_from_being_compiled() -> No
         step(x_of(k, 20, 4).astype("f4"), x_of(k + 50, 20, 2).astype("f4"))
     assert step.reason is None
     assert next(iter(step._entries.values())).variants[0].rehearsed
+
+
+def test_a_warning_is_shown_where_the_step_is_called_and_once() -> None:
+    w, seen = weight(), []
+    for step in (
+        tg.compile(lambda x: seen.append((x * w).sum())),
+        tg.compile(lambda x: float((x * w).sum()) + 0.0),
+    ):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            for k in range(9):
+                step(x_of(k))
+        assert [one.filename for one in warned] == [__file__]
+        assert "runs as it is" in str(warned[0].message)
 
 
 def by_hand(update: Callable[[Any], object]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
@@ -41,14 +42,14 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
     The first call runs the step as it is, the second keeps a log of it and writes the compiled
     function, and the third runs both from the same state and compares all that they return and
     change. From then on the compiled function runs alone, for arguments of those shapes and dtypes;
-    other shapes are captured when they come.
+    for others it begins anew. Numbers, texts and objects among the arguments must be the same ones.
 
     Parameters
     ----------
     step : callable
         A training step (forward, ``backward()``, ``optimizer.step()``), or any function of arrays
-        and Tensors. Its Python code no longer runs once it is compiled: what it prints, counts or
-        appends happens in the first calls only.
+        and Tensors. Its Python code no longer runs once it is compiled: what it prints is printed
+        in the first calls only.
     warn : bool
         Whether to warn, once for each reason, when the step goes on as it is; see ``.reason``.
 
@@ -67,7 +68,8 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
     -----
     UserWarning
         If the step cannot be replayed: a number that Python took out of a tensor, a hook, an array
-        computed past the tensors. It then runs as it is, with the same results.
+        computed past the tensors, numbers drawn from ``np.random``, variables that the step itself
+        changes. It then runs as it is, with the same results.
 
     Notes
     -----
@@ -75,11 +77,14 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
     long narrow arrays are laid out column by column, which changes that order, and so the rounding.
     A branch on a tensor (``if loss > 10:``) is guarded: where it goes the other way, the step runs
     as it is and that way is captured, too. Gradients are left where the next run overwrites them
-    and copied when ``.grad`` is read. Results are arrays of the caller's own.
+    and copied when ``.grad`` is read. Results are arrays of the caller's own, without a graph: a
+    gradient that is to flow through one raises.
 
-    What Python reads besides is not watched: numbers in the step's own variables around it count as
-    arguments, and a change of an `nn.Module` (``train()``, ``eval()``, an attribute) is noticed,
-    but not one of other objects.
+    What the step's code reads besides its arguments is watched: variables around it and those of
+    functions that it calls, the attributes, lists and dicts that it names, the layers of models.
+    When one is another, the step runs as it is and is captured once more. Of arrays that only
+    Python reads the numbers are compared, of more than 4096 a sample. Not seen is what code reads
+    by other ways, such as ``getattr``, files and the clock.
 
     Examples
     --------
@@ -95,7 +100,20 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
     [3.0, 12.0, 27.0, 48.0]
     >>> w.grad
     array([32., 32., 32.])
-    >>> print(step.source.partition("# multiply")[2].partition("# .grad")[0].strip())
+    >>> print(step.source.partition("    # power_of")[2].partition("# .grad")[0].rstrip())
+    <BLANKLINE>
+        square(multiply1, power_of1)
+    <BLANKLINE>
+        # sum
+        sum1 = add_reduce(power_of1, axis=(0,))
+    <BLANKLINE>
+        # back through power_of
+        positive(multiply1, v)
+        multiply(two, v, v2)
+        multiply(c, v2, dmultiply1)
+    <BLANKLINE>
+        # back through multiply
+        multiply(dmultiply1, x, dw)
     """
     if not callable(step):
         raise DtypeError(message("compile", "a function", type(step).__name__))
@@ -189,10 +207,10 @@ class Entry:
             self.variants.remove(one)
             self.failures += 1
             if self.failures > PATIENCE:
-                name = one.around.changed() or "an array that the step reads"
+                name = one.around.changed() or "an array"
                 return (
-                    f"{name} is another one from call to call, and a replay would not read it. "
-                    "Give what changes as an argument, as an array or a Tensor."
+                    f"what the step reads in `{name}` differs from call to call, and a replay would "
+                    "not read it. Give what changes as an argument: an array or a Tensor."
                 )
         return None
 
@@ -310,7 +328,7 @@ class Compiled(Generic[P, R]):
         self._fast = None
         if self.warn:
             name = getattr(self.step, "__name__", repr(self.step))
-            warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=5)
+            warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=_level())
 
     def _logged(self, log: Log, args: Any, options: Any) -> Any:
         """What the step returns as it is, with a log kept."""
@@ -344,7 +362,7 @@ class Compiled(Generic[P, R]):
             return self.step(*args, **options)
         log.changed = log.changed or around.changed()
         if Surroundings.state != surroundings:
-            log.changed = log.changed or "an attribute of a module"
+            log.changed = log.changed or "an attribute of a Module"
         after = state.now()
         for variant in waiting:
             if not variant.holds():
@@ -416,8 +434,9 @@ class Compiled(Generic[P, R]):
             )
             if not same:
                 return (
-                    f"a constant changed from {ours!r:.40} to {theirs!r:.40}. Python, or NumPy past "
-                    "the record, computed it: np.asarray(x, dtype), or array[x] of a plain array"
+                    f"a constant changed from {_short(ours)} to {_short(theirs)}. Python computed it, "
+                    "or NumPy in a way that leaves no record: for np.asarray(x, dtype) write "
+                    "x.astype(dtype), for array[x] np.take(array, x)"
                 )
         if len(lowered.constants) != len(variant.lowered.constants):
             return "it computed something else"
@@ -444,7 +463,7 @@ def _check_python(log: Log, lowered: Lowered, around: Around, result: Any) -> No
         )
     if log.changed is not None:
         raise UnreplayableError(
-            f"the step changes {log.changed}, and a replay would not. Do it outside of the step, or "
+            f"the step changes `{log.changed}`, and a replay would not. Do it outside of the step, or "
             "in tg.each_time.", passing=True,
         )  # fmt: skip
     if around.overwritten():
@@ -501,6 +520,11 @@ def _written_by(line: Any) -> Any:
 def _roots(line: Any) -> list[Any]:
     """The arrays that a line reads where they are."""
     return [one.storage.root for one in touched(line) if one.storage.kind == FIXED]
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _nothing() -> None:
@@ -663,6 +687,14 @@ def _argument_names(step: Callable[..., Any], lowered: Lowered) -> list[str]:
     except (TypeError, ValueError):
         names = []
     return [*names, *[f"x{i}" for i in range(count)]][:count]
+
+
+def _level() -> int:
+    """How many frames above the caller's the code is that called the compiled step."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _objects(tree: Any) -> list[Any]:

@@ -373,7 +373,7 @@ class Traced:
 
     def __pow__(self, exponent: Any) -> Any:
         # As ndarray does.
-        simple = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
+        simple = {1: np.positive, 2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
         if isinstance(exponent, int | float) and exponent in simple and self.dtype.kind == "f":
             return simple[exponent](self)
         return np.power(self, exponent)
