@@ -403,6 +403,9 @@ WRITES: dict[str, Callable[[Any], object]] = {
     "fill": lambda x: x.fill(3.0),
     "sort": lambda x: x.sort(),
     "out": lambda x: np.multiply(x, 2.0, out=x),
+    "copyto": lambda x: np.copyto(x, 2.0),
+    "view": lambda x: x[1:].__imul__(3.0),
+    "at": lambda x: np.add.at(x, [0, 0], 1.0),
 }
 
 
@@ -443,6 +446,63 @@ def test_numbers_that_leave_an_argument_past_the_record(name: str) -> None:
 
     agree(make, calls=20)
     agree(make, args=lambda k: (x_of(k // 5),), calls=25)  # the same for several calls
+
+
+def view_then_write(x: Any) -> Any:
+    y = x * 2
+    part = y[1:]
+    y += 1
+    return part
+
+
+def write_then_view(x: Any) -> Any:
+    y = x * 2
+    y[1:] *= 3
+    return y
+
+
+def into_another(x: Any) -> Any:
+    y = x * 2
+    np.add(x, 1, out=y)
+    return y
+
+
+def into_a_new_one(x: Any) -> Any:
+    y = np.zeros(3)
+    np.add(x, 1, out=y)
+    y += x
+    return y
+
+
+def mask_of_a_copy(x: Any) -> Any:
+    y = x.copy()
+    y[y < 0] = 0
+    return y
+
+
+ON_ARRAYS: list[Callable[[Any], Any]] = [
+    view_then_write, write_then_view, into_another, into_a_new_one, mask_of_a_copy,
+    lambda x: np.add.reduce(x, initial=5.0), lambda x: x.max(initial=0.5),
+    lambda x: x.sum(where=np.array([True, False, True]), initial=3.0),
+    lambda x: x.clip(0, 1, out=np.zeros(3)),
+    lambda x: np.sum(x, dtype=np.float32), lambda x: np.add.reduceat(x, [0, 1]), lambda x: x.flat[0],
+    lambda x: np.add.accumulate(x), lambda x: np.frexp(x)[0], lambda x: np.fft.fft(x).real,
+    lambda x: np.array([a * 2 for a in x]), lambda x: np.stack([a * 2 for a in x]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("k", range(len(ON_ARRAYS)))
+def test_what_a_step_does_to_arrays_computed_from_its_arguments(k: int) -> None:
+    def make() -> Any:
+        w, compute = weight(), ON_ARRAYS[k]
+
+        def step(x: Any) -> Any:
+            y = compute(x)
+            return (y * w.data[: y.size]).sum() if y.ndim else y * w.sum()
+
+        return step, None
+
+    agree(make)
 
 
 def test_a_batch_is_converted_to_the_dtype_of_the_model() -> None:
@@ -505,6 +565,32 @@ def test_objects_as_results_are_refused() -> None:
         found = got.x if isinstance(got, Batch) else next(got[1] if isinstance(got, dict) else got)
         assert np.squeeze(found.data) == pytest.approx((x_of(5) * w.data).sum())
         assert "the step returns a" in str(step.reason)
+
+
+def test_the_gradient_of_a_single_number_is_computed_anew() -> None:
+    w = tg.Tensor(0.5, requires_grad=True)
+
+    def step(x: Any) -> Any:
+        w.grad = None
+        np.maximum(w, x).mean().backward()
+        return w.grad
+
+    compiled = tg.compile(step)
+    low, high = np.zeros(3), np.array([0.0, 1.0, 2.0])
+    for x in (low, low + 0.1, low + 0.2, low + 0.3, high, low, high):
+        np.testing.assert_allclose(compiled(x), np.mean(x < 0.5))
+    assert compiled.reason is None
+
+
+def test_parts_of_arguments_that_lie_by_columns_or_backwards() -> None:
+    w = weight(3)
+    for part in (lambda x: x.T[:, ::-1].T[1:], lambda x: x[::-1, ::-1].reshape(-1)[:3]):
+        compiled = tg.compile(lambda x, part=part: (tg.exp(part(x)) * w).sum())
+        for k in range(6):
+            for x in (x_of(k, 4, 3), np.asfortranarray(x_of(k, 4, 3))):
+                expected = (np.exp(part(x)) * w.data).sum()
+                assert compiled(x).item() == pytest.approx(expected)
+        assert compiled.reason is None
 
 
 # --------------------------------------------------------------------------------------------------

@@ -160,8 +160,7 @@ class Log:
         self.within = (
             0  # functions of operations and passes on arrays, in which nothing is recorded
         )
-        self.written = False  # whether the step has written into one of these
-        self.originals: list[tuple[Any, Any]] = []  # arrays among the arguments, and their copies
+        self.originals: list[tuple[Any, Any, Any]] = []  # arrays among the arguments, and copies
         self.changed: str | None = None  # what the step's Python code has set
         self.reason: str | None = None
 
@@ -190,7 +189,7 @@ class Log:
                 )
             own = np.array(leaf)  # memory of its own, by which its views are known
             self.given.append((own, None))
-            self.originals.append((leaf, own))
+            self.originals.append((leaf, own, own.copy()))
             return self.array(own, None)
         return leaf
 
@@ -204,17 +203,13 @@ class Log:
             self.arrays[id(given)] = (given, node)
         return given
 
-    def wrote(self) -> None:
-        """The step writes into an array that it was given, in NumPy's own way."""
-        self.written = True
-        self.refuse("the step writes into an array it was given.")
-
     def give_back(self) -> None:
         """What the step has written into its arguments, written into the caller's arrays."""
-        for original, own in self.originals:
-            if self.written and original.flags.writeable:
+        for original, own, before in self.originals:
+            if not _same(own, before):
+                self.refuse("the step writes into an array it was given.")
                 original[...] = own
-            elif not np.array_equal(original, own, equal_nan=own.dtype.kind in "fc"):
+            elif not _same(original, before):
                 self.refuse("an argument is an array that the step changes.")
 
     def recording(self) -> mode:
@@ -231,7 +226,7 @@ class Log:
 
     def is_argument(self, array: Any) -> bool:
         """Whether an array lies in the memory of an argument."""
-        return any(np.may_share_memory(array, own) for _, own in self.originals)
+        return any(np.may_share_memory(array, own) for _, own, _ in self.originals)
 
     def _is_given(self, array: Any) -> bool:
         if not array.size:
@@ -330,6 +325,10 @@ def is_library(module: str | None) -> bool:
     return file is not None and file.startswith(INSTALLED)
 
 
+def _same(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
+
+
 def _reader() -> Any:
     """The frame of the code that takes something out of a tensor."""
     frame: Any = sys._getframe(2)
@@ -367,6 +366,11 @@ def _conditional_jumps(code: CodeType) -> tuple[int, ...]:
 # --------------------------------------------------------------------------------------------------
 
 
+MISSING: Final = object()
+# Options of ufuncs as they are where nobody gives any.
+PLAIN_OPTIONS: Final[dict[str, Any]] = {"out": None, "dtype": None, "where": True}
+
+
 class Given(np.ndarray[Any, Any]):
     """An array that a step was given, or computed from one, whose NumPy calls are recorded.
 
@@ -388,7 +392,7 @@ class Given(np.ndarray[Any, Any]):
         """A NumPy call done on Tensors, so that it is recorded; the results are arrays again."""
         try:
             result = operation(*_changed(args, _lifted), **_changed(options, _lifted))
-        except TensorError as error:
+        except (TensorError, TypeError) as error:
             self.log.refuse(f"a NumPy call on an argument of the step is not recorded: {error}")
             return operation(*_changed(args, _bare), **_changed(options, _bare))
         return _changed(result, self._lowered)
@@ -399,23 +403,26 @@ class Given(np.ndarray[Any, Any]):
         return leaf
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        out = options.pop("out", None)
         if any(isinstance(one, Tensor) for one in inputs):
             return NotImplemented  # the Tensor's turn
-        dtype = options.pop("dtype", None)  # ndarray.sum() and mean() say it is None
-        if dtype is not None or out is not None:
-            if out is not None and self.log.is_argument(out[0]):
-                self.log.wrote()
-                bare = [_bare(one) for one in inputs]
-                getattr(ufunc, method)(*bare, out=_changed(out, _bare), **options)
-                return out[0]
-            if out is not None and out[0] is inputs[0] and dtype is None:
-                # In place, as in ndarray.mean(): what was computed is the step's own.
-                return self._recorded(getattr(ufunc, method), *inputs, **options)
-            self.log.refuse(f"np.{ufunc.__name__} on an argument of the step has out= or dtype=.")
-        options = {key: value for key, value in options.items() if value is not np._NoValue}
-        options.pop("initial", None), options.pop("where", None)
-        return self._recorded(getattr(ufunc, method), *inputs, **options)
+        call = getattr(ufunc, method)
+        # ndarray.sum() and its like say of all options that they are not given.
+        given = {
+            key: value for key, value in options.items()
+            if value is not np._NoValue and value is not PLAIN_OPTIONS.get(key, MISSING)
+        }  # fmt: skip
+        unseen = sorted(given.keys() & {"out", "dtype", "where", "initial"})
+        if unseen or method == "at":
+            self.log.refuse(
+                f"np.{ufunc.__name__} on an argument of the step, or on what was computed from it, "
+                f"is called with {unseen[0]}= or in place. Write x = x + 1 for x += 1, or compute with "
+                "a Tensor."
+                if unseen else f"np.{ufunc.__name__}.at on an array leaves no record."
+            )  # fmt: skip
+            written = given.get("out", ())
+            result = call(*_changed(inputs, _bare), **_changed(given, _bare))
+            return written[0] if len(written) == 1 else result
+        return self._recorded(call, *inputs, **given)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if function in operators.ABOUT or function in operators.LIKE:
@@ -432,8 +439,17 @@ class Given(np.ndarray[Any, Any]):
         return self._recorded(lambda x, index: x[index], self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.log.wrote()
+        self.log.refuse(
+            "the step writes into an array it was given."
+            if self.log.is_argument(self) else
+            "the step writes into an array that it computed from an argument. Make it a Tensor first."
+        )  # fmt: skip
         super().__setitem__(index, value)
+
+    @property
+    def flat(self) -> Any:
+        self.log.refuse("the step takes numbers out of an argument by .flat.")
+        return self.view(np.ndarray).flat
 
     def __iter__(self) -> Any:
         return iter([self[i] for i in range(len(self))])
@@ -484,7 +500,6 @@ for _name in (
 ):  # fmt: skip
 
     def _unseen(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
-        self.log.written = self.log.written or self.log.is_argument(self)
         self.log.refuse(
             f"the step calls .{_name}() of an array it was given, and a replay would not. Write it "
             "as a function of NumPy, or do it before the step."

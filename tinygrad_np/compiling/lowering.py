@@ -246,7 +246,7 @@ class Lowering:
             and array.dtype == base.dtype
         ):
             return value
-        offset = byte_bounds(array)[0] - byte_bounds(base)[0]
+        offset = array.ctypes.data - byte_bounds(base)[0]  # of its first element, not its lowest
         rows = array.flags.c_contiguous and base.flags.c_contiguous
         if rows and array.size == base.size and array.dtype == base.dtype:
             return value.reshape(array.shape)  # type: ignore[no-any-return]
@@ -390,7 +390,8 @@ class Lowering:
             if node.hooks:
                 raise UnreplayableError(f"there is a hook on {node.label}.")
             g = arrived[node]
-            if isinstance(g, Traced) and isinstance(array, ndarray):
+            if isinstance(g, Traced):
+                self.arrays[id(array)] = (array, g)  # of one number, it may be no ndarray
                 self._know(array, g)
 
     def _cotangent(self, g: Any) -> Any:
@@ -493,6 +494,8 @@ class Lowering:
         known = self.arrays.get(id(g))
         taken = [one.example for one in self.gradients.values() if one is not None]
         value = g if isinstance(g, Traced) else np.asarray(g) if known is None else known[1]
+        if not isinstance(value, Traced):
+            self.constants.append(value)
         alone = (
             isinstance(value, Traced) and value.dtype == leaf.value.dtype
             and value.storage.kind not in (GIVEN, FIXED) and value.flags.forc
@@ -681,8 +684,9 @@ def part_of(
     base: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: str
 ) -> Any:
     """The array that lies within another's memory, so many bytes after its beginning."""
-    owner = base if base.flags.c_contiguous else base.base
-    if owner is None or not owner.flags.c_contiguous:
+    owners = (base, base.T, base.base, getattr(base.base, "T", None))
+    owner = next((one for one in owners if one is not None and one.flags.c_contiguous), None)
+    if owner is None:
         raise UntraceableError("a part of an array that is not contiguous")
     start = byte_bounds(base)[0] - byte_bounds(owner)[0]
     return np.ndarray(shape, dtype, owner, start + offset, strides)

@@ -401,6 +401,10 @@ class Compiled(Generic[P, R]):
             entry.failures += error.passing
             if not error.passing or entry.failures > PATIENCE:
                 self._refuse(entry, str(error))
+        except (
+            Exception
+        ) as error:  # the step has done its work, whatever keeps it from being compiled
+            self._refuse(entry, f"it cannot be compiled: {type(error).__name__}: {error}.")
         else:
             self._latest = variant
 
