@@ -74,10 +74,16 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; that it has changed is told to compiled steps, which may have read it."""
-        before = getattr(self, name, value)
+        # Before the first call attributes are new because the module is.
+        before = getattr(self, name, None if self._named else value)
         object.__setattr__(self, name, value)
         if name != "_named" and _key(before) != _key(value):
             tg.note_change((id(self), name), _key(before), _key(value))
+
+    def __delattr__(self, name: str) -> None:
+        before = getattr(self, name, None)
+        object.__delattr__(self, name)
+        tg.note_change((id(self), name), _key(before), _key(None))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._named:

@@ -901,6 +901,75 @@ def test_threads_do_not_share_memory() -> None:
     assert wrong == []
 
 
+def test_an_error_in_a_compiled_step_is_that_of_the_step_as_it_is() -> None:
+    w = weight(5, 3)
+    optimizer = nn.SGD([w], lr=0.1)
+
+    def trains(index: Any) -> Any:
+        optimizer.zero_grad()
+        loss = w[index].sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    bad = np.array([0, 9])
+    for step in (lambda index: w[index].sum(), lambda index: [w[index].sum()], trains):
+        compiled = tg.compile(step)
+        for _ in range(5):
+            compiled(np.array([0, 1]))
+        before = w.data.copy()
+        with pytest.raises(tg.TensorError, match="getitem: cannot take x of shape"):
+            compiled(bad)
+        np.testing.assert_array_equal(w.data, before)
+        compiled(np.array([3, 1]))
+        assert compiled.reason is None
+
+
+def test_an_iterator_is_not_read_by_a_replay() -> None:
+    def make() -> Any:
+        w, numbers = weight(), iter(range(100))
+        return (lambda x: (x * w).sum() * (next(numbers) > 5)), None
+
+    assert "the iterator `numbers`" in agree(make, calls=16).reason
+
+
+class Switched(nn.Module):
+    def __init__(self) -> None:
+        self.w, self.mask, self.settings = weight(), np.ones(3), {"rate": 1.0}
+
+    def forward(self, x: Any) -> Any:
+        y = (x * self.w * (self.mask * 1.0)).sum() * self.settings["rate"]
+        return y * 0 if hasattr(self, "off") else y
+
+
+def twice(self: Any, x: Any) -> Any:
+    return (x * self.w).sum() * 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.mask.fill(3.0), lambda model: model.settings.update(rate=3.0),
+        lambda model: setattr(model, "off", True), lambda model: setattr(type(model), "forward", twice),
+    ],
+)  # fmt: skip
+def test_a_layer_of_the_users_own(change: Any) -> None:
+    def make() -> Any:
+        model = type("Layer", (Switched,), {})()
+        return (lambda x: model(x)), model
+
+    assert agree(make, lambda k, model: change(model) if k == 5 else None).reason is None
+
+
+def test_an_attribute_that_is_deleted() -> None:
+    def make() -> Any:
+        model = Switched()
+        model.off = True
+        return (lambda x: model(x)), model
+
+    agree(make, lambda k, model: delattr(model, "off") if k == 5 else None)
+
+
 @pytest.mark.parametrize("when", [(1,), (2,), (6,), (0, 1, 2, 3)])
 def test_an_interrupted_step_leaves_what_the_step_as_it_is_leaves(when: tuple[int, ...]) -> None:
     def make() -> Any:

@@ -158,19 +158,18 @@ class Around:
             self._entry(vars(value), key, f"{name}.{key}")
 
     def _class(self, value: type, name: str) -> None:
-        for base in value.__mro__:
-            if is_library(base.__module__):
-                continue
-            for key in sorted((self.names | {"__call__", "forward"}) & vars(base).keys()):
-                found = vars(base)[key]
-                if isinstance(found, FunctionType):
-                    self._walk(found, f"{name}.{key}")
-                elif isinstance(found, classmethod | staticmethod):
+        own = [base for base in value.__mro__ if not is_library(base.__module__)]
+        for key in sorted(self.names | {"__call__", "forward"}):
+            for base in own:
+                found = vars(base).get(key, MISSING)
+                if isinstance(found, classmethod | staticmethod):
                     self._walk(found.__func__, f"{name}.{key}")
                 elif isinstance(found, property):
                     self._walk(found.fget, f"{name}.{key}")
-                elif not isinstance(found, MemberDescriptorType):
+                elif found is not MISSING or any(key in vars(other) for other in own):
                     self._entry(vars(base), key, f"{name}.{key}")
+                if found is not MISSING:
+                    break
 
     def _tensor(self, value: Tensor, name: str) -> None:
         if not value.requires_grad:  # a write into a parameter is one into its array
@@ -190,6 +189,11 @@ class Around:
 
     def _object(self, value: Any, name: str) -> None:
         kind = type(value)
+        if hasattr(kind, "__next__"):
+            raise UnreplayableError(
+                f"it reads from the iterator `{name}`, and a replay would not. Give what comes out of "
+                "it as an argument."
+            )
         self._walk(kind, kind.__name__)
         has = hasattr(value, "__dict__")
         own: dict[str, Any] = value.__dict__ if has else {}

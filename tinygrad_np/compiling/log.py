@@ -390,6 +390,8 @@ class Given(np.ndarray[Any, Any]):
 
     def _recorded(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """A NumPy call done on Tensors, so that it is recorded; the results are arrays again."""
+        if self.log.within:
+            return operation(*_changed(args, _bare), **_changed(options, _bare))
         try:
             result = operation(*_changed(args, _lifted), **_changed(options, _lifted))
         except (TensorError, TypeError) as error:
@@ -406,6 +408,8 @@ class Given(np.ndarray[Any, Any]):
         if any(isinstance(one, Tensor) for one in inputs):
             return NotImplemented  # the Tensor's turn
         call = getattr(ufunc, method)
+        if self.log.within:
+            return call(*_changed(inputs, _bare), **_changed(options, _bare))
         # ndarray.sum() and its like say of all options that they are not given.
         given = {
             key: value for key, value in options.items()
@@ -425,7 +429,7 @@ class Given(np.ndarray[Any, Any]):
         return self._recorded(call, *inputs, **given)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if function in operators.ABOUT or function in operators.LIKE:
+        if self.log.within or function in operators.ABOUT or function in operators.LIKE:
             return function(*_changed(args, _bare), **_changed(options, _bare))
         return self._recorded(function, *args, **options)
 

@@ -551,7 +551,7 @@ class Lowering:
     def _branch(self, event: Branch) -> None:
         value = self.value(event.node)
         if isinstance(value, Traced):
-            if any(_changes(line) for line in self.lines):
+            if any(changes(line) for line in self.lines):
                 raise UnreplayableError(
                     "Python branches on a value after the step has changed a parameter. Branch "
                     "before, or outside of the step."
@@ -641,7 +641,7 @@ class _Residual(NamedTuple):
     name: str
 
 
-def _changes(line: Any) -> bool:
+def changes(line: Any) -> bool:
     """Whether a line changes what outlives the step."""
     if isinstance(line, Store | Host):
         return True

@@ -21,8 +21,8 @@ import numpy as np
 from ..core import Kept, Node, Tensor, new_tensor, tick
 from ..derivation.layout import identifier
 from ..errors import GradientError
-from .buffers import Plan
-from .lowering import Guard, Host, Store
+from .buffers import Plan, touched
+from .lowering import Guard, Host, Store, changes
 from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
 
 WARM = 16
@@ -35,6 +35,11 @@ def tensor(value: Any) -> Tensor:
     made = new_tensor(Tensor)
     made.node = Node(value if type(value) is np.ndarray else np.asarray(value))
     return made
+
+
+def _at_home(line: Any) -> bool:
+    """Whether a line computes its result in an array that stays."""
+    return any(one.storage.home is not None for one in touched(line))
 
 
 def unrecorded(node: Node, g: Any) -> Any:
@@ -86,15 +91,32 @@ class Source:
         self._write_checks()
         self.ready = len(self.lines)
         note = ""
+        self.first_change: int | None = None  # the line from which on a run leaves something behind
         for line in plan.lines:
             text = self._line(line)
             if text is None:
                 continue
+            if self.first_change is None and (changes(line) or _at_home(line)):
+                self.first_change = self._next_line()
             if line.note != note:
                 note = line.note
                 self.lines += ["", f"# {note}"]
             self.lines += text if isinstance(text, list) else [text]
+        if self.first_change is None:
+            self.first_change = self._next_line()
         self._write_end()
+
+    def _next_line(self) -> int:
+        """The number, in the text, of the next line that is written."""
+        return len(self._memory()) + 1 + len(self.lines) + 1
+
+    def left_nothing(self, error: Exception) -> bool:
+        """Whether a run that failed had done nothing that outlives it."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != self.code.co_filename:
+            trace = trace.tb_next
+        assert self.first_change is not None
+        return trace is not None and trace.tb_lineno < self.first_change
 
     @property
     def text(self) -> str:

@@ -135,6 +135,7 @@ class Variant:
         self.function = source.function(source.names)  # of the arrays among the arguments
         self.rehearsal = source.function(rehearsal)  # the same without the calls of `each_time`
         self.source = source.text
+        self.left_nothing = source.left_nothing
         self.lowered = source.lowered
         self.finish = finish  # from the flat results to what the step returns
         self.around = around
@@ -154,7 +155,12 @@ class Variant:
 
     def _called(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         before = [one.bit_generator.state for one in self.lowered.generators]
-        results = function(*arrays)
+        try:
+            results = function(*arrays)
+        except core.NumPyError as error:
+            if not self.left_nothing(error):
+                raise
+            results = MISS  # the step as it is says what is wrong
         if results is MISS:
             for one, state in zip(self.lowered.generators, before):
                 one.bit_generator.state = state
@@ -249,7 +255,12 @@ class Compiled(Generic[P, R]):
                 self._fast is not None and len(args) == self._count and not options
                 and self._state == Surroundings.state and not core._active and self._same()
             ):  # fmt: skip
-                results = self._fast(*args)
+                try:
+                    results = self._fast(*args)
+                except core.NumPyError as error:
+                    if self._latest is None or not self._latest.left_nothing(error):
+                        raise
+                    results = MISS  # the step as it is says what is wrong
                 if results is not MISS:
                     return results  # type: ignore[no-any-return]
             return self._slowly(args, options)  # type: ignore[no-any-return]
