@@ -760,7 +760,7 @@ class Primitive:
         params = (getattr(self.fn, "__kwdefaults__", None) or {}) | params
         log = _mode.get().log if _active else None
         if Tensor not in map(type, args):
-            if log is not None and log.knows(args):
+            if log is not None and log.knows([args, params]):
                 return log.recorded(self, args, params)
             result = self.compute(args, params)
             return result[0] if self.residuals else result

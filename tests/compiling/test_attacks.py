@@ -593,6 +593,37 @@ def test_parts_of_arguments_that_lie_by_columns_or_backwards() -> None:
         assert compiled.reason is None
 
 
+LOSSES: dict[str, Callable[[Any, Any], Any]] = {
+    "weights": lambda z, t: tg.softmax_cross_entropy(z, t, weight=[1.0, 2.0, 0.5]),
+    "smoothing": lambda z, t: tg.softmax_cross_entropy(z, t, label_smoothing=0.1),
+    "ignored": lambda z, t: tg.softmax_cross_entropy(z, t, ignore_label=1),
+    "nll": lambda z, t: tg.nll(tg.log_softmax(z), t),
+    "take": lambda z, t: (z * tg.take(np.array([1.0, 2.0, 0.5]), t)[:, None]).sum(),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_numbers_that_an_operation_computes_from_labels(name: str) -> None:
+    def make() -> Any:
+        held = SimpleNamespace(params=[weight(4, 3)])
+        optimizer = nn.SGD(held.params, lr=0.1)
+
+        def step(x: Any, t: Any) -> Any:
+            optimizer.zero_grad()
+            loss = LOSSES[name](x @ held.params[0], t)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step, held
+
+    def args(k: int) -> Any:
+        return x_of(k, 24, 4), np.random.default_rng(k).integers(0, 3, 24)
+
+    compiled = agree(make, args=args, calls=20)
+    assert (compiled.reason is None) == (name != "ignored")
+
+
 # --------------------------------------------------------------------------------------------------
 # Models that change between steps
 # --------------------------------------------------------------------------------------------------

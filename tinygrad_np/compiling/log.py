@@ -217,11 +217,11 @@ class Log:
 
     # -- operations on plain arrays ----------------------------------------------------------------
 
-    def knows(self, args: Sequence[Any]) -> bool:
+    def knows(self, given: Any) -> bool:
         """Whether an operation is called on an array that the step was given, or a view of one."""
         return not self.within and any(
             isinstance(arg, Given) or (isinstance(arg, np.ndarray) and self._is_given(arg))
-            for arg in args
+            for arg in leaves(given)
         )
 
     def is_argument(self, array: Any) -> bool:

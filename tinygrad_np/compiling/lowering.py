@@ -149,6 +149,7 @@ class Lowering:
         self.lines = self.tape.calls
         self.values: dict[Node, Any] = {}
         self.arrays: dict[int, tuple[Any, Traced]] = {}  # by identity
+        self.places: dict[Any, Traced] = {}  # by address, shape, strides and dtype
         self.regions: list[tuple[int, int, Any, Traced]] = []  # by place in memory, sorted
         self.leaves: dict[Node, Any] = {}
         self.gradients: dict[Node, Traced | None] = {}
@@ -201,6 +202,7 @@ class Lowering:
         if not isinstance(array, ndarray):
             return
         self.arrays[id(array)] = (array, value)
+        self.places[_place(array)] = value
         if array.size and value.strides == array.strides:
             low, high = byte_bounds(array)
             at = bisect_right(self.regions, low, key=lambda region: region[0])
@@ -236,6 +238,8 @@ class Lowering:
         known = self.arrays.get(id(array))
         if known is not None:
             return known[1]
+        if array.size and _place(array) in self.places:
+            return self.places[_place(array)]
         region = self._region(array)
         if region is None:
             return self.tape.fixed(array)
@@ -632,6 +636,10 @@ class Lowering:
                 "Return Tensors, arrays and numbers, in tuples, lists and dicts."
             )
         return Result("constant", leaf)
+
+
+def _place(array: Any) -> Any:
+    return array.ctypes.data, array.shape, array.strides, array.dtype
 
 
 class _Residual(NamedTuple):
