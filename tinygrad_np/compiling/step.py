@@ -84,7 +84,7 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
     functions that it calls, the attributes, lists and dicts that it names, the layers of models.
     When one is another, the step runs as it is and is captured once more. Of arrays that only
     Python reads the numbers are compared, of more than 4096 a sample. Not seen is what code reads
-    by other ways, such as ``getattr``, files and the clock.
+    by other ways, such as ``getattr``, files, the environment and the clock.
 
     Examples
     --------
