@@ -992,6 +992,23 @@ def test_a_layer_of_the_users_own(change: Any) -> None:
     assert agree(make, lambda k, model: change(model) if k == 5 else None).reason is None
 
 
+def test_what_a_users_layer_reads_is_seen_from_a_method_of_a_library() -> None:
+    class Loop:
+        def __init__(self) -> None:
+            self.model = Switched()
+
+        def run(self, x: Any) -> Any:
+            return self.model(x)
+
+    Loop.__module__, Loop.run.__module__ = "nn.train", "nn.train"
+
+    def make() -> Any:
+        loop = Loop()
+        return loop.run, loop.model
+
+    agree(make, lambda k, model: model.settings.update(rate=5.0) if k == 5 else None)
+
+
 def test_an_attribute_that_is_deleted() -> None:
     def make() -> Any:
         model = Switched()

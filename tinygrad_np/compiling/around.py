@@ -130,6 +130,12 @@ class Around:
     def _method(self, method: MethodType, name: str) -> None:
         self._walk(method.__func__, name)
         self._walk(method.__self__, "self")
+        if is_library(
+            type(method.__self__).__module__
+        ):  # such as `nn.fit`: the user's models, losses
+            for key, value in getattr(method.__self__, "__dict__", {}).items():
+                if isinstance(value, FunctionType | MethodType | partial) or _notes(value):
+                    self._walk(value, key)
 
     def _partial(self, value: partial[Any], name: str) -> None:
         self._walk((value.func, value.args, value.keywords), name)
@@ -197,7 +203,7 @@ class Around:
         self._walk(kind, kind.__name__)
         has = hasattr(value, "__dict__")
         own: dict[str, Any] = value.__dict__ if has else {}
-        if getattr(kind, "notes_changes", False):
+        if _notes(value):
             for key, one in own.items():
                 self._walk(one, f"{name}.{key}")
             return
@@ -318,6 +324,11 @@ def _state(generator: Any) -> Any:
         state: Any = generator.get_state()
         return state[0], state[1].tobytes(), *state[2:]
     return generator.getstate()
+
+
+def _notes(value: Any) -> bool:
+    """Whether an object tells of the attributes that are set, as an `nn.Module` does."""
+    return getattr(type(value), "notes_changes", False) is True
 
 
 def _is_data(kind: type, key: str) -> bool:
