@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -66,6 +66,8 @@ class Module:
     )
     """
 
+    notes_changes: ClassVar[bool] = True
+    """Whether setting an attribute is told to compiled steps."""
     training: bool = True
     forward: Callable[..., Any] = _no_forward
     _named: bool = False
@@ -73,10 +75,16 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; that it has changed is told to compiled steps, which may have read it."""
-        before = getattr(self, name, value)
+        # Before the first call attributes are new because the module is.
+        before = getattr(self, name, None if self._named else value)
         object.__setattr__(self, name, value)
         if name != "_named" and _key(before) != _key(value):
             tg.note_change((id(self), name), _key(before), _key(value))
+
+    def __delattr__(self, name: str) -> None:
+        before = getattr(self, name, None)
+        object.__delattr__(self, name)
+        tg.note_change((id(self), name), _key(before), _key(None))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._named:
@@ -427,7 +435,8 @@ def as_operand(value: Any, dtype: DTypeLike, operation: str) -> Any:
     if isinstance(value, tg.Tensor):
         return value
     array = as_array(value, operation)
-    return array if array.dtype == dtype else array.astype(dtype)
+    # By the operation, so that a compiled step converts every batch.
+    return array if array.dtype == dtype else tg.astype(array, dtype)
 
 
 def as_array(value: Any, operation: str) -> Array:

@@ -372,6 +372,8 @@ class Tensor:
     @property
     def grad(self) -> NDArray[Any] | None:
         """The accumulated gradient: an ndarray of the tensor's shape and dtype, or None."""
+        if _active:
+            told("read_gradient", self.node, self.node.gradient())
         return self.node.gradient()
 
     @grad.setter
@@ -758,7 +760,7 @@ class Primitive:
         params = (getattr(self.fn, "__kwdefaults__", None) or {}) | params
         log = _mode.get().log if _active else None
         if Tensor not in map(type, args):
-            if log is not None and log.knows(args):
+            if log is not None and log.knows([args, params]):
                 return log.recorded(self, args, params)
             result = self.compute(args, params)
             return result[0] if self.residuals else result

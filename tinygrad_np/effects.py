@@ -57,9 +57,10 @@ def each_time(function: Callable[[], Any]) -> None:
     >>> seen
     [0]
     """
-    function()
     log = current_log()
-    if log is not None:
+    if log is None:
+        function()
+    else:
         log.host_code(function)
 
 

@@ -28,6 +28,7 @@ from .ops import (
     shape,
     sort,
 )  # fmt: skip
+from .tree import leaves
 
 Operation = Callable[..., Any]
 
@@ -295,11 +296,13 @@ FUNCTIONS: dict[Operation, Operation] = {
 # NumPy functions that make a new array of the same kind: a Tensor, so that writes into it record.
 LIKE: frozenset[Operation] = frozenset({np.zeros_like, np.ones_like, np.empty_like, np.full_like})
 # NumPy functions that say something about the array and have nothing to differentiate.
-ABOUT: frozenset[Operation] = frozenset({
-    np.shape, np.ndim, np.size, np.array_equal, np.allclose, np.isclose, np.array_repr,
-    np.array_str, np.array2string, np.count_nonzero, np.nonzero, np.result_type,
-    np.may_share_memory, np.shares_memory, np.iscomplexobj, np.isrealobj,
+ABOUT_NUMBERS: frozenset[Operation] = frozenset({
+    np.array_equal, np.allclose, np.isclose, np.count_nonzero, np.nonzero,
 })  # fmt: skip
+ABOUT: frozenset[Operation] = ABOUT_NUMBERS | {
+    np.shape, np.ndim, np.size, np.array_repr, np.array_str, np.array2string, np.result_type,
+    np.may_share_memory, np.shares_memory, np.iscomplexobj, np.isrealobj,
+}  # fmt: skip
 # Methods of ufuncs: what `reduce` and `accumulate` are when they reduce one axis, 0 by default.
 REDUCE: dict[np.ufunc, Operation] = {
     np.add: reduce.sum,
@@ -322,6 +325,13 @@ def _deep_plain(value: Any) -> Any:
     return plain(value)
 
 
+def looked_at(args: Any, name: str) -> None:
+    """Tell those who keep a log that a function says something of the numbers of tensors."""
+    for leaf in leaves(args):
+        if type(leaf) is Tensor:
+            told("looked", leaf.node, name)
+
+
 def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """NumPy calls this when a ufunc is given a Tensor."""
     name = f"np.{ufunc.__name__}"
@@ -337,6 +347,7 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **kwar
         raise NoDerivativeError(f"{name}: where= is not recorded. Use np.where on the result.")
     kwargs.pop("where", None)
     if ufunc in ABOUT_UFUNCS and method == "__call__":
+        looked_at(inputs, name)
         return ufunc(*_deep_plain(inputs), **kwargs)
     if method == "__call__" and ufunc in UFUNCS and not kwargs:
         return UFUNCS[ufunc](*inputs)
@@ -363,6 +374,8 @@ def array_function(
     if function in LIKE:
         return Tensor(function(*_deep_plain(args), **_deep_plain(kwargs)))
     if function in ABOUT:
+        if function in ABOUT_NUMBERS:
+            looked_at((args, kwargs), spelled(function))
         return function(*_deep_plain(args), **_deep_plain(kwargs))
     operation = FUNCTIONS.get(function)
     name = spelled(function)

@@ -129,8 +129,8 @@ class BatchNorm(Normalization):
         self._ready(x, 1)
         w, b = self.weight, self.bias
         if not self.training:
-            # Arrays, not tensors: training moves the statistics before a backward pass may come.
-            mean, var = self.running_mean.data, self.running_var.data
+            # Other tensors: training moves the statistics before a backward pass may come.
+            mean, var = self.running_mean.detach(), self.running_var.detach()
             return tg.batch_norm(x, w, b, mean, var, eps=self.eps)
         try:
             y = tg.batch_norm(x, w, b, eps=self.eps)

@@ -13,9 +13,8 @@ from tinygrad_np.core import SPECS, Case
 from ..engine.arrays import Draw
 from ..engine.test_matrix import ALL, cotangents, parts
 
-# One computes with the indices past the tensors, and one of the samples of the other leaves the number of
-# classes to the labels.
-RUNS_AS_IT_IS = {"scatter_add", "one_hot"}
+# One of its samples leaves the number of classes to the labels.
+RUNS_AS_IT_IS = {"one_hot"}
 # So many samples of an operation; all of them would repeat what these show.
 FEW = 4
 

@@ -227,6 +227,18 @@ return loss, {"x": dx}, {"x": ddx}"""
     )
 
 
+def test_second_derivatives_gather_terms_and_have_no_power_of_0() -> None:
+    x, v = r.normal(size=3), r.normal(size=3)
+    d = tg.derive(lambda x: np.sin(x * x).sum(), x, order=2)
+    assert body(d).splitlines()[-2] == "ddx = 2 * vx * dv1 - 4 * vx * x * v2 * x"
+    np.testing.assert_allclose(
+        d.function(x, v)[2]["x"], v * (2 * np.cos(x * x) - 4 * x * x * np.sin(x * x))
+    )
+    d = tg.derive(lambda x: np.exp(-(x**2)).sum(), x, order=2)
+    assert body(d).splitlines()[-2] == "ddx = -2 * vx * v + 4 * vx * x * v * x"
+    np.testing.assert_allclose(d.function(x, v)[2]["x"], v * (4 * x * x - 2) * np.exp(-x * x))
+
+
 def test_derive_of_a_gradient() -> None:
     d = tg.derive(tg.grad(lambda x: x**3), 2.0)
     assert body(d) == 'loss = 3 * x**2\n\n# Backward\ndx = 6 * x\nreturn loss, {"x": dx}'

@@ -1037,7 +1037,8 @@ def test_the_bar_shows_loss_and_speed_within_an_epoch(monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.delenv("CI", raising=False)
-    fit(network(), lambda: generated(*data(), size=1), loss=Slow(), verbose=True)
+    # Compiled, it would not sleep.
+    fit(network(), lambda: generated(*data(), size=1), loss=Slow(), verbose=True, compile=False)
     shown = [line for line in terminal.text.split("\r") if re.search(r"\b[1-9]step", line)]
     assert any(re.search(r"step/s.*epoch=1, loss=\d", line) for line in shown)
 

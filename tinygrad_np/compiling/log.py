@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dis
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -27,6 +28,11 @@ from ..tree import leaves
 ENGINE = str(Path(__file__).parents[1])
 # Where the methods are that take numbers out of tensors and arrays.
 TAKERS = (__file__, operators.__file__, core.__file__)
+
+
+# Code of these does not change, or tells of it (`note_change`).
+OWN: Final = frozenset({"tinygrad_np", "nn"})
+INSTALLED: Final = tuple({sysconfig.get_path(one) for one in ("stdlib", "purelib", "platlib")})
 
 
 class UnreplayableError(Exception):
@@ -108,11 +114,19 @@ class HostCode(NamedTuple):
     function: Callable[[], Any]
 
 
+class Said(NamedTuple):
+    """What a function says of numbers, such as that they are finite."""
+
+    name: str
+
+
 class Log:
     """The events of one run of a step.
 
     Attributes
     ----------
+    around : Around
+        The variables that the step reads.
     start : int
         When the step began, on the clock of the nodes.
     events : list
@@ -121,6 +135,8 @@ class Log:
         The arrays among the arguments, as the step saw them; the node of one that was a Tensor.
     reads : list of (Node, object)
         What Python took out of tensors.
+    user_reads, gradient_reads : list of (Node, object)
+        What code that is none of a library took out of tensors, and out of ``.grad``.
     same : dict
         Nodes that hold the array of another node.
     arrays : dict
@@ -129,11 +145,14 @@ class Log:
         Why the step cannot be replayed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, around: Any) -> None:
+        self.around = around
         self.start = tick()
         self.events: list[Any] = []
         self.given: list[tuple[Any, Node | None]] = []
         self.reads: list[tuple[Node, Any]] = []
+        self.user_reads: list[tuple[Node, Any]] = []
+        self.gradient_reads: list[tuple[Node, Any]] = []
         self.same: dict[Node, Node] = {}
         self.arrays: dict[int, tuple[Any, Node]] = {}
         self.before: dict[Node, Any] = {}
@@ -141,6 +160,8 @@ class Log:
         self.within = (
             0  # functions of operations and passes on arrays, in which nothing is recorded
         )
+        self.originals: list[tuple[Any, Any, Any]] = []  # arrays among the arguments, and copies
+        self.changed: str | None = None  # what the step's Python code has set
         self.reason: str | None = None
 
     def refuse(self, reason: str) -> None:
@@ -149,14 +170,26 @@ class Log:
     def argument(self, leaf: Any) -> Any:
         """An argument as the step is to see it."""
         if isinstance(leaf, Tensor):
+            if leaf.requires_grad:
+                raise UnreplayableError(
+                    "an argument needs a gradient, and what is computed from it a graph, which a "
+                    "replay does not keep. Give it detached, or compute the gradient in the step."
+                )
             self.given.append((leaf.node.value, leaf.node))
             return leaf
         if isinstance(leaf, np.ndarray):
             if type(leaf) not in (np.ndarray, np.memmap):
-                self.refuse(f"an argument is a {type(leaf).__name__}, not a plain array.")
-                return leaf
+                raise UnreplayableError(
+                    f"an argument is a {type(leaf).__name__}, and a replay knows plain arrays only. "
+                    "Give np.asarray(...) of it."
+                )
+            if leaf.dtype.kind not in "biufc":
+                raise UnreplayableError(
+                    f"an argument has dtype {leaf.dtype}, and a replay knows numbers only."
+                )
             own = np.array(leaf)  # memory of its own, by which its views are known
             self.given.append((own, None))
+            self.originals.append((leaf, own, own.copy()))
             return self.array(own, None)
         return leaf
 
@@ -170,17 +203,30 @@ class Log:
             self.arrays[id(given)] = (given, node)
         return given
 
+    def give_back(self) -> None:
+        """What the step has written into its arguments, written into the caller's arrays."""
+        for original, own, before in self.originals:
+            if not _same(own, before):
+                self.refuse("the step writes into an array it was given.")
+                original[...] = own
+            elif not _same(original, before):
+                self.refuse("an argument is an array that the step changes.")
+
     def recording(self) -> mode:
-        return mode(recording=True, everything=True, watchers=(self.events.append,), log=self)
+        return mode(everything=True, watchers=(self.events.append,), log=self)
 
     # -- operations on plain arrays ----------------------------------------------------------------
 
-    def knows(self, args: Sequence[Any]) -> bool:
+    def knows(self, given: Any) -> bool:
         """Whether an operation is called on an array that the step was given, or a view of one."""
         return not self.within and any(
             isinstance(arg, Given) or (isinstance(arg, np.ndarray) and self._is_given(arg))
-            for arg in args
+            for arg in leaves(given)
         )
+
+    def is_argument(self, array: Any) -> bool:
+        """Whether an array lies in the memory of an argument."""
+        return any(np.may_share_memory(array, own) for _, own, _ in self.originals)
 
     def _is_given(self, array: Any) -> bool:
         if not array.size:
@@ -210,18 +256,30 @@ class Log:
 
     def read(self, node: Node, value: Any) -> None:
         """Python took the value of a node: the array itself, or a number."""
-        frame: Any = sys._getframe(2)
-        while frame.f_code.co_filename in TAKERS:
-            frame = frame.f_back
+        frame = _reader()
         if frame.f_code.co_filename.startswith(ENGINE):
             return  # it reads shapes; an operation that looks at numbers tells of it with `checked`
         self.reads.append((node, value))
+        if not is_library(frame.f_globals.get("__name__")):
+            self.user_reads.append((node, value))
         if type(value) is not np.ndarray and _may_branch(frame):
             self.refuse(
                 f"Python took the number {value!r} out of {node.label} in a function that branches, "
                 "so a replay could not tell which way to go. Compare tensors (`if loss > 10:`), or "
                 "take the number outside of the step."
             )
+
+    def looked(self, node: Node, name: str) -> None:
+        """A function said something of the numbers of a node."""
+        if not _reader().f_code.co_filename.startswith(ENGINE):
+            self.reads.append((node, Said(name)))
+            self.user_reads.append((node, Said(name)))
+
+    def read_gradient(self, node: Node, value: Any) -> None:
+        frame = _reader()
+        by_user = not is_library(frame.f_globals.get("__name__"))
+        if by_user and value is not None and not _asks_for_none(frame):
+            self.gradient_reads.append((node, value))
 
     def checked(self, array: Any, limit: int) -> None:
         self.events.append(Check(array, limit))
@@ -239,6 +297,8 @@ class Log:
         self.events.append(ArrayCode(*what))
 
     def host_code(self, function: Callable[[], Any]) -> None:
+        """Call a function that each replay calls, too: what it changes is not the step's doing."""
+        self.around.give_way(function)
         self.events.append(HostCode(function))
 
     def set_gradient(self, node: Node, value: Any) -> None:
@@ -254,6 +314,38 @@ class Log:
         self.events.append(
             Delivery([(leaf, g, self.before[leaf], leaf.gradient()) for leaf, g in arrived.items()])
         )
+
+
+def is_library(module: str | None) -> bool:
+    """Whether code of that module is none of the user's."""
+    top = (module or "").partition(".")[0]
+    if top in OWN or top in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return file is not None and file.startswith(INSTALLED)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
+
+
+def _reader() -> Any:
+    """The frame of the code that takes something out of a tensor."""
+    frame: Any = sys._getframe(2)
+    while frame.f_code.co_filename in TAKERS:
+        frame = frame.f_back
+    return frame
+
+
+def _asks_for_none(frame: Any) -> bool:
+    """Whether what a frame reads is compared with None and nothing else."""
+    following = [
+        one for one in dis.get_instructions(frame.f_code)
+        if one.offset > frame.f_lasti and one.opname != "CACHE"
+    ][:2]  # fmt: skip
+    names = [one.opname for one in following]
+    compared = names[1:] == ["IS_OP"] and following[0].argval is None
+    return compared or (bool(names) and names[0].startswith("POP_JUMP") and "NONE" in names[0])
 
 
 def _may_branch(frame: Any) -> bool:
@@ -272,6 +364,11 @@ def _conditional_jumps(code: CodeType) -> tuple[int, ...]:
 # --------------------------------------------------------------------------------------------------
 # Arrays among the arguments
 # --------------------------------------------------------------------------------------------------
+
+
+MISSING: Final = object()
+# Options of ufuncs as they are where nobody gives any.
+PLAIN_OPTIONS: Final[dict[str, Any]] = {"out": None, "dtype": None, "where": True}
 
 
 class Given(np.ndarray[Any, Any]):
@@ -293,9 +390,11 @@ class Given(np.ndarray[Any, Any]):
 
     def _recorded(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """A NumPy call done on Tensors, so that it is recorded; the results are arrays again."""
+        if self.log.within:
+            return operation(*_changed(args, _bare), **_changed(options, _bare))
         try:
             result = operation(*_changed(args, _lifted), **_changed(options, _lifted))
-        except TensorError as error:
+        except (TensorError, TypeError) as error:
             self.log.refuse(f"a NumPy call on an argument of the step is not recorded: {error}")
             return operation(*_changed(args, _bare), **_changed(options, _bare))
         return _changed(result, self._lowered)
@@ -306,21 +405,31 @@ class Given(np.ndarray[Any, Any]):
         return leaf
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        out = options.pop("out", None)
         if any(isinstance(one, Tensor) for one in inputs):
             return NotImplemented  # the Tensor's turn
-        dtype = options.pop("dtype", None)  # ndarray.sum() and mean() say it is None
-        if dtype is not None or out is not None:
-            if out is not None and out[0] is inputs[0] and dtype is None:
-                # In place, as in ndarray.mean(): the copy is the step's own.
-                return self._recorded(getattr(ufunc, method), *inputs, **options)
-            self.log.refuse(f"np.{ufunc.__name__} on an argument of the step has out= or dtype=.")
-        options = {key: value for key, value in options.items() if value is not np._NoValue}
-        options.pop("initial", None), options.pop("where", None)
-        return self._recorded(getattr(ufunc, method), *inputs, **options)
+        call = getattr(ufunc, method)
+        if self.log.within:
+            return call(*_changed(inputs, _bare), **_changed(options, _bare))
+        # ndarray.sum() and its like say of all options that they are not given.
+        given = {
+            key: value for key, value in options.items()
+            if value is not np._NoValue and value is not PLAIN_OPTIONS.get(key, MISSING)
+        }  # fmt: skip
+        unseen = sorted(given.keys() & {"out", "dtype", "where", "initial"})
+        if unseen or method == "at":
+            self.log.refuse(
+                f"np.{ufunc.__name__} on an argument of the step, or on what was computed from it, "
+                f"is called with {unseen[0]}= or in place. Write x = x + 1 for x += 1, or compute with "
+                "a Tensor."
+                if unseen else f"np.{ufunc.__name__}.at on an array leaves no record."
+            )  # fmt: skip
+            written = given.get("out", ())
+            result = call(*_changed(inputs, _bare), **_changed(given, _bare))
+            return written[0] if len(written) == 1 else result
+        return self._recorded(call, *inputs, **given)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if function in operators.ABOUT or function in operators.LIKE:
+        if self.log.within or function in operators.ABOUT or function in operators.LIKE:
             return function(*_changed(args, _bare), **_changed(options, _bare))
         return self._recorded(function, *args, **options)
 
@@ -334,8 +443,20 @@ class Given(np.ndarray[Any, Any]):
         return self._recorded(lambda x, index: x[index], self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.log.refuse("the step writes into an array it was given.")
+        self.log.refuse(
+            "the step writes into an array it was given."
+            if self.log.is_argument(self) else
+            "the step writes into an array that it computed from an argument. Make it a Tensor first."
+        )  # fmt: skip
         super().__setitem__(index, value)
+
+    @property
+    def flat(self) -> Any:
+        self.log.refuse("the step takes numbers out of an argument by .flat.")
+        return self.view(np.ndarray).flat
+
+    def __iter__(self) -> Any:
+        return iter([self[i] for i in range(len(self))])
 
     def _read(self, value: Any) -> Any:
         self.log.read(self._tensor().node, value)
@@ -365,13 +486,31 @@ class Given(np.ndarray[Any, Any]):
 # Methods that NumPy computes in C, past the protocols above.
 for _name in (
     "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "round", "clip", "dot", "diagonal",
-    "trace", "flatten", "mean", "var", "std", "prod",
+    "trace", "flatten", "mean", "var", "std", "prod", "any", "all",
 ):  # fmt: skip
 
     def _method(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
         return self._recorded(lambda x, *args: getattr(x, _name)(*args, **options), self, *args)
 
     setattr(Given, _name, _method)
+
+
+# And those that give its numbers away, or write into it, where no record sees them.
+for _name in (
+    "tobytes", "tofile", "dump", "dumps", "sort", "partition", "fill", "put", "resize", "setfield",
+    "byteswap", "getfield", "choose", "compress", "nonzero", "searchsorted", "argpartition", "__contains__",
+    "__complex__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__copy__", "__str__", "__repr__",
+    "__format__", "__dlpack__", "setflags",
+):  # fmt: skip
+
+    def _unseen(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
+        self.log.refuse(
+            f"the step calls .{_name}() of an array it was given, and a replay would not. Write it "
+            "as a function of NumPy, or do it before the step."
+        )
+        return getattr(self.view(np.ndarray), _name)(*args, **options)
+
+    setattr(Given, _name, _unseen)
 
 
 def _lifted(leaf: Any) -> Any:
@@ -400,6 +539,8 @@ def taken_but_not_returned(log: Log, result: Any) -> str | None:
         if id(value) in returned or not (own in computed or id(own.value) in given):
             continue
         kind = "the array" if isinstance(value, np.ndarray) else f"the number {value!r:.20}"
+        if isinstance(value, Said):
+            kind = f"what {value.name} says"
         return (
             f"Python took {kind} out of {node.label} and did not return it, so a replay could not "
             "know what became of it. Compute with the tensor, or return it from the step."

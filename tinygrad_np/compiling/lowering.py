@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -51,6 +51,8 @@ from .traced import (
 )
 
 ndarray = np.ndarray
+# What a step may return besides Tensors and arrays.
+KNOWN: Final = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 
 
 class Guard(NamedTuple):
@@ -79,7 +81,9 @@ class Store(NamedTuple):
 class Result(NamedTuple):
     """One leaf of what the step returns: its kind, the stand-in, and for constants the object."""
 
-    kind: str  # "tensor", "array", "number", "constant"
+    kind: (
+        str  # "tensor", "cut" (one that needs a gradient), "array", "number", "scalar", "constant"
+    )
     value: Any
 
 
@@ -91,8 +95,8 @@ class Lowered(NamedTuple):
     lines : list of Call, Guard, Host or Store
     given : list of (Traced, bool)
         The arguments that are arrays, and whether each came as a Tensor.
-    leaves : list of (Node, ndarray)
-        Tensors whose arrays the calls are bound to.
+    leaves : list of (Node, ndarray, bool)
+        Tensors whose arrays the calls are bound to, and whether they need a gradient.
     replaced : list of (Node, Traced)
         Tensors whose array is read anew each time, since the step sets it.
     gradients : dict of Node to Traced or None
@@ -110,7 +114,7 @@ class Lowered(NamedTuple):
 
     lines: list[Any]
     given: list[tuple[Traced, bool]]
-    leaves: list[tuple[Node, Any]]
+    leaves: list[tuple[Node, Any, bool]]
     replaced: list[tuple[Node, Traced]]
     gradients: dict[Node, Traced | None]
     clean: list[Node]
@@ -120,10 +124,15 @@ class Lowered(NamedTuple):
     touched: list[Node]
 
 
-def lower(log: Log, result: Any, exact: bool = False) -> Lowered:
-    """The calls of a step that was logged, and what it returned; see `compile` for ``exact``."""
+def lower(
+    log: Log, result: Any, exact: bool = False, moved: frozenset[Node] = frozenset()
+) -> Lowered:
+    """The calls of a step that was logged, and what it returned; see `compile` for ``exact``.
+
+    The arrays of the tensors ``moved`` are read anew each time.
+    """
     with np.errstate(all="ignore"):  # what an example gives rise to says nothing of a run
-        return Lowering(log, exact).run(result)
+        return Lowering(log, exact, moved).run(result)
 
 
 class Lowering:
@@ -136,12 +145,13 @@ class Lowering:
         What the rewrite of an operation leaves for that of its VJP.
     """
 
-    def __init__(self, log: Log, exact: bool) -> None:
+    def __init__(self, log: Log, exact: bool, moved: frozenset[Node] = frozenset()) -> None:
         self.log = log
         self.tape = Tape(exact)
         self.lines = self.tape.calls
         self.values: dict[Node, Any] = {}
         self.arrays: dict[int, tuple[Any, Traced]] = {}  # by identity
+        self.places: dict[Any, Traced] = {}  # by address, shape, strides and dtype
         self.regions: list[tuple[int, int, Any, Traced]] = []  # by place in memory, sorted
         self.leaves: dict[Node, Any] = {}
         self.gradients: dict[Node, Traced | None] = {}
@@ -158,7 +168,7 @@ class Lowering:
             self._know(array, stand_in)
             if node is not None:
                 self.values[node] = stand_in
-        self.replaced: dict[Node, Traced | None] = {}
+        self.replaced: dict[Node, Traced | None] = dict.fromkeys(moved)
         for event in log.events:
             if isinstance(event, Assignment):
                 self.replaced.setdefault(event.leaf)
@@ -181,7 +191,7 @@ class Lowering:
         results: list[Result] = []
         rebuild(result, lambda leaf: results.append(self._result(leaf)))
         return Lowered(
-            self.lines, self.given, list(self.leaves.items()),
+            self.lines, self.given, [(node, one, node.needs) for node, one in self.leaves.items()],
             [(node, one) for node, one in self.replaced.items() if one is not None],
             self.gradients, list(self.clean), results, list(self.generators.values()), self.constants,
             list(self.touched),
@@ -194,6 +204,7 @@ class Lowering:
         if not isinstance(array, ndarray):
             return
         self.arrays[id(array)] = (array, value)
+        self.places[_place(array)] = value
         if array.size and value.strides == array.strides:
             low, high = byte_bounds(array)
             at = bisect_right(self.regions, low, key=lambda region: region[0])
@@ -230,6 +241,8 @@ class Lowering:
         known = self.arrays.get(id(array))
         if known is not None:
             return known[1]
+        if array.size and _place(array) in self.places:
+            return self.places[_place(array)]
         region = self._region(array)
         if region is None:
             return self.tape.fixed(array)
@@ -240,7 +253,7 @@ class Lowering:
             and array.dtype == base.dtype
         ):
             return value
-        offset = byte_bounds(array)[0] - byte_bounds(base)[0]
+        offset = array.ctypes.data - byte_bounds(base)[0]  # of its first element, not its lowest
         rows = array.flags.c_contiguous and base.flags.c_contiguous
         if rows and array.size == base.size and array.dtype == base.dtype:
             return value.reshape(array.shape)  # type: ignore[no-any-return]
@@ -384,7 +397,8 @@ class Lowering:
             if node.hooks:
                 raise UnreplayableError(f"there is a hook on {node.label}.")
             g = arrived[node]
-            if isinstance(g, Traced) and isinstance(array, ndarray):
+            if isinstance(g, Traced):
+                self.arrays[id(array)] = (array, g)  # of one number, it may be no ndarray
                 self._know(array, g)
 
     def _cotangent(self, g: Any) -> Any:
@@ -489,6 +503,8 @@ class Lowering:
         known = self.arrays.get(id(g))
         taken = [one.example for one in self.gradients.values() if one is not None]
         value = g if isinstance(g, Traced) else np.asarray(g) if known is None else known[1]
+        if not isinstance(value, Traced):
+            self.constants.append(value)
         alone = (
             isinstance(value, Traced) and value.dtype == leaf.value.dtype
             and value.storage.kind not in (GIVEN, FIXED) and value.flags.forc
@@ -544,7 +560,7 @@ class Lowering:
     def _branch(self, event: Branch) -> None:
         value = self.value(event.node)
         if isinstance(value, Traced):
-            if any(_changes(line) for line in self.lines):
+            if any(changes(line) for line in self.lines):
                 raise UnreplayableError(
                     "Python branches on a value after the step has changed a parameter. Branch "
                     "before, or outside of the step."
@@ -600,7 +616,8 @@ class Lowering:
         if isinstance(leaf, Tensor):
             value = self.value(leaf.node)
             own = isinstance(value, Traced) and value.storage.kind != FIXED
-            return Result("tensor", value) if own else Result("constant", leaf)
+            kind = "cut" if leaf.requires_grad else "tensor"
+            return Result(kind, value) if own else Result("constant", leaf)
         if isinstance(leaf, ndarray):
             known = self.arrays.get(id(leaf))
             if known is None and isinstance(leaf, Given):
@@ -623,7 +640,16 @@ class Lowering:
         for node, value in self.log.reads:
             if value is leaf and type(leaf) in (int, float):
                 return Result("number", self.value(node))
+        if not isinstance(leaf, KNOWN) and not callable(leaf):
+            raise UnreplayableError(
+                f"the step returns a {type(leaf).__name__}, and a replay could not make another one. "
+                "Return Tensors, arrays and numbers, in tuples, lists and dicts."
+            )
         return Result("constant", leaf)
+
+
+def _place(array: Any) -> Any:
+    return array.ctypes.data, array.shape, array.strides, array.dtype
 
 
 class _Residual(NamedTuple):
@@ -633,7 +659,7 @@ class _Residual(NamedTuple):
     name: str
 
 
-def _changes(line: Any) -> bool:
+def changes(line: Any) -> bool:
     """Whether a line changes what outlives the step."""
     if isinstance(line, Store | Host):
         return True
@@ -676,8 +702,9 @@ def part_of(
     base: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: str
 ) -> Any:
     """The array that lies within another's memory, so many bytes after its beginning."""
-    owner = base if base.flags.c_contiguous else base.base
-    if owner is None or not owner.flags.c_contiguous:
+    owners = (base, base.T, base.base, getattr(base.base, "T", None))
+    owner = next((one for one in owners if one is not None and one.flags.c_contiguous), None)
+    if owner is None:
         raise UntraceableError("a part of an array that is not contiguous")
     start = byte_bounds(base)[0] - byte_bounds(owner)[0]
     return np.ndarray(shape, dtype, owner, start + offset, strides)

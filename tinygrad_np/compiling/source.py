@@ -5,6 +5,7 @@ In a call of a ufunc the last argument is where its result goes: ``add(z, b, z)`
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import operator
 import re
@@ -14,25 +15,50 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from math import isfinite
 from types import CodeType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from ..core import Kept, Node, Tensor, new_tensor, tick
 from ..derivation.layout import identifier
-from .buffers import Plan
-from .lowering import Guard, Host, Store
+from ..errors import GradientError
+from .buffers import Plan, touched
+from .lowering import Guard, Host, Store, changes
 from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
 
 UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 MISS = object()  # what a function returns that does not fit its arguments
-RESERVED = frozenset({*keyword.kwlist, *dir(__builtins__), "np", "self"})
+RESERVED = frozenset({*keyword.kwlist, *dir(builtins), "np", "self"})
 
 
 def tensor(value: Any) -> Tensor:
     """A Tensor on the result of a run, which nobody else writes to."""
     made = new_tensor(Tensor)
     made.node = Node(value if type(value) is np.ndarray else np.asarray(value))
+    return made
+
+
+def _at_home(line: Any) -> bool:
+    """Whether a line computes its result in an array that stays."""
+    return any(one.storage.home is not None for one in touched(line))
+
+
+def unrecorded(node: Node, g: Any) -> Any:
+    """What meets a gradient on its way into a compiled step."""
+    raise GradientError(
+        f"backward: {node.label} was computed by a compiled step, which keeps no graph. Call "
+        "backward() in the step, or compute this with compiled.step, the step as it is."
+    )
+
+
+END_OF_GRAPH: Final[dict[int, Callable[[Node, Any], Any]] | None] = {0: unrecorded}
+
+
+def cut(value: Any) -> Tensor:
+    """As `tensor`, of a result that needs a gradient where the step runs as it is."""
+    made = tensor(value)
+    made.node.needs = True
+    made.node.hooks = END_OF_GRAPH
     return made
 
 
@@ -50,7 +76,7 @@ class Source:
     def __init__(self, plan: Plan, name: str, arguments: Sequence[str], bare: bool) -> None:
         self.plan, self.lowered = plan, plan.lowered
         self.names: dict[str, Any] = {
-            "MISS": MISS, "ndarray": np.ndarray, "Tensor": Tensor, "tensor": tensor, "np": np,
+            "MISS": MISS, "ndarray": np.ndarray, "Tensor": Tensor, "tensor": tensor, "cut": cut, "np": np,
             "asarray": np.asarray, "tick": tick,
         }  # fmt: skip
         self.counts: Counter[str] = Counter()
@@ -58,7 +84,7 @@ class Source:
         self.turned: dict[Traced, str] = {}  # names of transposes
         self.objects: dict[int, tuple[Any, str]] = {}
         self.lines: list[str] = []
-        self.name = name
+        self.name = self._fresh_name(name)
         self.bare = bare  # whether the step returns its one result and no nest of results
         self.arguments = [self._fresh_name(one) for one in arguments]
         for (value, _), one in zip(self.lowered.given, self.arguments):
@@ -66,15 +92,32 @@ class Source:
         self._write_checks()
         self.ready = len(self.lines)
         note = ""
+        self.first_change: int | None = None  # the line from which on a run leaves something behind
         for line in plan.lines:
             text = self._line(line)
             if text is None:
                 continue
+            if self.first_change is None and (changes(line) or _at_home(line)):
+                self.first_change = self._next_line()
             if line.note != note:
                 note = line.note
                 self.lines += ["", f"# {note}"]
             self.lines += text if isinstance(text, list) else [text]
+        if self.first_change is None:
+            self.first_change = self._next_line()
         self._write_end()
+
+    def _next_line(self) -> int:
+        """The number, in the text, of the next line that is written."""
+        return len(self._memory()) + 1 + len(self.lines) + 1
+
+    def left_nothing(self, error: Exception) -> bool:
+        """Whether a run that failed had done nothing that outlives it."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != self.code.co_filename:
+            trace = trace.tb_next
+        assert self.first_change is not None
+        return trace is not None and trace.tb_lineno < self.first_change
 
     @property
     def text(self) -> str:
@@ -129,7 +172,7 @@ class Source:
         return self.tokens[value]
 
     def _leaf_name(self, value: Traced) -> str:
-        for node, array in self.lowered.leaves:
+        for node, array, _ in self.lowered.leaves:
             if array is value.example and node.name:
                 return identifier(node.name)
         return "c" if value.storage.kind == FIXED else "v"
@@ -168,7 +211,7 @@ class Source:
         for (value, is_tensor), name in zip(self.lowered.given, self.arguments):
             if is_tensor:
                 self.lines += [
-                    f"if type({name}) is not Tensor: return MISS",
+                    f"if type({name}) is not Tensor or {name}.node.needs: return MISS",
                     f"{name} = {name}.node.value",
                 ]
             else:
@@ -178,10 +221,18 @@ class Source:
             if value.ndim:
                 wrong.append(f"{name}.strides != {value.strides}")
             wrong.append(f"({name}.dtype is not {dtype} and {name}.dtype != {dtype})")
-        for node, array in self.lowered.leaves:
+        owners: dict[bool, list[str]] = {True: [], False: []}
+        for node, array, needs in self.lowered.leaves:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             name = self._object(array, identifier(node.name or "c"))
             wrong.append(f"{owner}.value is not {name}")
+            owners[needs].append(owner)
+        for needs, found in owners.items():
+            for i in range(0, len(found), 8):
+                some = [f"{owner}.needs" for owner in found[i : i + 8]]
+                wrong.append(f"not ({' and '.join(some)})" if needs else " or ".join(some))
+        for i in range(0, len(found := owners[True] + owners[False]), 8):
+            wrong.append(" or ".join([f"{owner}.hooks" for owner in found[i : i + 8]]))
         for node in self.lowered.clean:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             wrong.append(f"{owner}.grad is not None")
@@ -191,7 +242,12 @@ class Source:
         for node, value in self.lowered.replaced:
             owner = self._object(node, f"{identifier(node.name or 'leaf')}_node")
             value.label = node.name
-            self.lines.append(f"{self._token(value)} = {owner}.value")
+            token = self._token(value)
+            self.lines.append(f"{token} = {owner}.value")
+            self.lines.append(
+                f"if {token}.strides != {value.strides} or {owner}.needs is not {node.needs} "
+                f"or {owner}.hooks: return MISS"
+            )
 
     def _line(self, line: Any) -> str | list[str] | None:
         if isinstance(line, Guard):
@@ -332,7 +388,8 @@ class Source:
                 texts.append(f"{token}[()]")
             else:
                 own = token if alone else f"{token}.copy()"
-                texts.append(f"tensor({own})" if result.kind == "tensor" else f"asarray({own})")
+                wrap = "asarray" if result.kind == "array" else result.kind
+                texts.append(f"{wrap}({own})")
         self.lines += ["", f"return {', '.join(texts)}{',' * (len(texts) == 1 and not self.bare)}"]
 
     def _memory(self) -> list[str]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from threading import Lock
+from types import MethodType
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
-from ..core import Tensor, plain
+from .. import core
+from ..core import Node, Tensor, plain
 from ..effects import Surroundings
 from ..errors import ArgumentError, DtypeError, message
 from ..tree import leaves, like, rebuild
-from .buffers import Plan
-from .log import Log, UnreplayableError, taken_but_not_returned
-from .lowering import Host, Lowered, lower
+from .around import NUMBERS, Around, equal
+from .buffers import Plan, touched
+from .log import ArrayCode, Log, UnreplayableError, taken_but_not_returned
+from .lowering import Host, Lowered, Store, lower
 from .source import MISS, Source
 from .traced import FIXED, WRITES, Call, Traced
 
@@ -37,14 +42,14 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
     The first call runs the step as it is, the second keeps a log of it and writes the compiled
     function, and the third runs both from the same state and compares all that they return and
     change. From then on the compiled function runs alone, for arguments of those shapes and dtypes;
-    other shapes are captured when they come.
+    for others it begins anew. Numbers, texts and objects among the arguments must be the same ones.
 
     Parameters
     ----------
     step : callable
         A training step (forward, ``backward()``, ``optimizer.step()``), or any function of arrays
-        and Tensors. Its Python code no longer runs once it is compiled: what it prints, counts or
-        appends happens in the first calls only.
+        and Tensors. Its Python code no longer runs once it is compiled: what it prints is printed
+        in the first calls only.
     exact : bool
         Whether every number is to be that of the step as it is, to the bit. Otherwise sums may be
         taken in another order, for the speed of it.
@@ -66,7 +71,8 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
     -----
     UserWarning
         If the step cannot be replayed: a number that Python took out of a tensor, a hook, an array
-        computed past the tensors. It then runs as it is, with the same results.
+        computed past the tensors, numbers drawn from ``np.random``, variables that the step itself
+        changes. It then runs as it is, with the same results.
 
     Notes
     -----
@@ -75,11 +81,14 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
     order, and the results differ by rounding.
     A branch on a tensor (``if loss > 10:``) is guarded: where it goes the other way, the step runs
     as it is and that way is captured, too. Gradients are left where the next run overwrites them
-    and copied when ``.grad`` is read. Results are arrays of the caller's own.
+    and copied when ``.grad`` is read. Results are arrays of the caller's own, without a graph: a
+    gradient that is to flow through one raises.
 
-    What Python reads besides is not watched: numbers in the step's own variables around it count as
-    arguments, and a change of an `nn.Module` (``train()``, ``eval()``, an attribute) is noticed,
-    but not one of other objects.
+    What the step's code reads besides its arguments is watched: variables around it and those of
+    functions that it calls, the attributes, lists and dicts that it names, the layers of models.
+    When one is another, the step runs as it is and is captured once more. Of arrays that only
+    Python reads the numbers are compared, of more than 4096 a sample. Not seen is what code reads
+    by other ways, such as ``getattr``, files, the environment and the clock.
 
     Examples
     --------
@@ -95,26 +104,54 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
     [3.0, 12.0, 27.0, 48.0]
     >>> w.grad
     array([32., 32., 32.])
-    >>> print(step.source[step.source.index("multiply(x") :].splitlines()[0])
-    multiply(x, w, multiply1)
+    >>> print(step.source.partition("    # power_of")[2].partition("# .grad")[0].rstrip())
+    <BLANKLINE>
+        square(multiply1, power_of1)
+    <BLANKLINE>
+        # sum
+        sum1 = add_reduce(power_of1, axis=(0,))
+    <BLANKLINE>
+        # back through power_of
+        positive(multiply1, v)
+        multiply(two, v, v2)
+        multiply(c, v2, dmultiply1)
+    <BLANKLINE>
+        # back through multiply
+        multiply(dmultiply1, x, dw)
     """
     if not callable(step):
         raise DtypeError(message("compile", "a function", type(step).__name__))
     return Compiled(step, exact, warn)
 
 
-class Variant(NamedTuple):
+def compile_again(step: Callable[..., Any], exact: bool, warn: bool) -> Compiled[..., Any]:
+    """A copy of a compiled step: it compiles for itself."""
+    return Compiled(step, exact, warn)
+
+
+class Variant:
     """One way through a step, compiled."""
 
-    function: Callable[..., Any]  # of the arrays among the arguments
-    rehearsal: Callable[..., Any]  # the same without the calls of `each_time`
-    source: str
-    lowered: Lowered
-    plan: Plan
-    finish: Callable[[Any], Any] | None  # from the flat results to what the step returns
+    def __init__(
+        self, source: Source, rehearsal: dict[str, Any], finish: Callable[[Any], Any] | None,
+        around: Around,
+    ) -> None:  # fmt: skip
+        self.function = source.function(source.names)  # of the arrays among the arguments
+        self.rehearsal = source.function(rehearsal)  # the same without the calls of `each_time`
+        self.source = source.text
+        self.left_nothing = source.left_nothing
+        self.lowered = source.lowered
+        self.finish = finish  # from the flat results to what the step returns
+        self.around = around
+        self.rehearsed = False
+        # Arguments that were the same whenever the step was logged, if it made arrays past the
+        # record: these may come from them.
+        self.pinned: dict[int, Any] = {}
 
     def run(self, arrays: Sequence[Any]) -> Any:
         """The results, or MISS, with the generators as they were."""
+        if any(not equal(plain(arrays[i]), value) for i, value in self.pinned.items()):
+            return MISS
         return self._called(self.function, arrays)
 
     def rehearse(self, arrays: Sequence[Any]) -> Any:
@@ -122,12 +159,38 @@ class Variant(NamedTuple):
 
     def _called(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         before = [one.bit_generator.state for one in self.lowered.generators]
-        results = function(*arrays)
+        try:
+            results = function(*arrays)
+        except core.NumPyError as error:
+            if not self.left_nothing(error):
+                raise
+            results = MISS  # the step as it is says what is wrong
         if results is MISS:
             for one, state in zip(self.lowered.generators, before):
                 one.bit_generator.state = state
             return MISS
         return results if self.finish is None else self.finish(results)
+
+    def holds(self) -> bool:
+        """Whether the variables that the step reads are what they were."""
+        return (self.around.same() or self.around.changed() is None) and not (
+            self.around.arrays and self.around.overwritten()
+        )
+
+    def fits(self) -> bool:
+        """Whether it may run for some arguments, as things are now."""
+        return self.holds() and all(
+            node.value is array and node.needs is needs
+            for node, array, needs in self.lowered.leaves
+        )
+
+    def pin(self, log: Log) -> None:
+        """Let it run for no other numbers in arguments that did not differ from the last log's."""
+        fixed = {}
+        for i, ((old, _), (new, _)) in enumerate(zip(self.lowered.given, log.given)):
+            if np.size(new) and equal(old.example, new):
+                fixed[i] = np.array(new)
+        self.pinned = fixed
 
 
 class Entry:
@@ -136,9 +199,30 @@ class Entry:
     def __init__(self) -> None:
         self.seen = False
         self.variants: list[Variant] = []
-        self.rehearsed: set[int] = set()
         self.failures = 0
         self.reason: str | None = None
+
+    def add(self, variant: Variant) -> None:
+        """Keep a variant, in place of one whose surroundings are gone."""
+        if len(self.variants) >= VARIANTS:
+            gone = next((one for one in self.variants if not one.fits()), None)
+            if gone is None:
+                raise UnreplayableError(f"Python took more than {VARIANTS} ways through it.")
+            self.variants.remove(gone)
+        self.variants.append(variant)
+
+    def forget_unused(self) -> str | None:
+        """Drop what was compiled and is of no use already; says why if that happens again and again."""
+        for one in [one for one in self.variants if not one.rehearsed and not one.holds()]:
+            self.variants.remove(one)
+            self.failures += 1
+            if self.failures > PATIENCE:
+                name = one.around.changed() or "an array"
+                return (
+                    f"what the step reads in `{name}` differs from call to call, and a replay would "
+                    "not read it. Give what changes as an argument: an array or a Tensor."
+                )
+        return None
 
 
 class Compiled(Generic[P, R]):
@@ -160,22 +244,40 @@ class Compiled(Generic[P, R]):
         self._entries: dict[Any, Entry] = {}
         self._latest: Variant | None = None
         self._fast: Callable[..., Any] | None = None
+        self._same: Callable[[], bool] = bool
         self._count = 0
         self._new = 0  # sets of arguments in a row that were not known
         self._state = 0
-        self._around = _numbers_around(step)
-        self._numbers = self._around()
+        self._lock = Lock()
         update_wrapper(self, step)
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
-        if (
-            self._fast is not None and len(args) == self._count and not options
-            and self._state == Surroundings.state and self._numbers == self._around()
-        ):  # fmt: skip
-            results = self._fast(*args)
-            if results is not MISS:
-                return results  # type: ignore[no-any-return]
-        return self._slowly(args, options)  # type: ignore[no-any-return]
+        if not self._lock.acquire(False):
+            return self.step(
+                *args, **options
+            )  # its memory is in use, by another thread or a caller
+        try:
+            if (
+                self._fast is not None and len(args) == self._count and not options
+                and self._state == Surroundings.state and not core._active and self._same()
+            ):  # fmt: skip
+                try:
+                    results = self._fast(*args)
+                except core.NumPyError as error:
+                    if self._latest is None or not self._latest.left_nothing(error):
+                        raise
+                    results = MISS  # the step as it is says what is wrong
+                if results is not MISS:
+                    return results  # type: ignore[no-any-return]
+            return self._slowly(args, options)  # type: ignore[no-any-return]
+        finally:
+            self._lock.release()
+
+    def __reduce__(self) -> Any:
+        return compile_again, (self.step, self.exact, self.warn)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
 
     @property
     def source(self) -> str:
@@ -199,14 +301,17 @@ class Compiled(Generic[P, R]):
     # -- the slow way ------------------------------------------------------------------------------
 
     def _slowly(self, args: Any, options: Any) -> Any:
+        mode = core.current_mode()
+        if mode.everything or mode.watchers or mode.audit is not None or mode.log is not None:
+            return self.step(*args, **options)  # somebody wants to see it as it is
         arrays, key = _signature(args, options)
-        entry = self._entry((key, Surroundings.state, self._around()))
+        entry = self._entry((key, Surroundings.state, mode.recording))
         self.reason = entry.reason
         if entry.reason is not None or not entry.seen:
             entry.seen = True  # shapes that come once are not worth a program
             return self.step(*args, **options)
         for variant in entry.variants:
-            if id(variant) in entry.rehearsed:
+            if variant.rehearsed and variant.holds():
                 results = variant.run(arrays)
                 if results is not MISS:
                     self._remember(variant, args, options)
@@ -214,9 +319,11 @@ class Compiled(Generic[P, R]):
         return self._carefully(entry, args, options, arrays)
 
     def _entry(self, key: Any) -> Entry:
+        """What is known for a key; of the keys that did not come for long nothing is kept."""
         if self._new > NEW:
             return self._entries[None]
-        entry = self._entries.setdefault(key, Entry())
+        entry = self._entries.pop(key, None) or Entry()
+        self._entries[key] = entry
         self._new = 0 if entry.seen else self._new + 1
         if self._new > NEW:
             self._entries = {None: entry}
@@ -230,80 +337,105 @@ class Compiled(Generic[P, R]):
         self._latest = variant
         flat = not options and all(type(one) in (np.ndarray, Tensor) for one in args)
         simple = flat and variant.finish is None and not variant.lowered.generators
-        self._fast = variant.function if simple else None
+        watched = variant.pinned or variant.around.arrays or core.current_mode() != core.Mode()
+        self._fast = variant.function if simple and not watched else None
+        self._same = variant.around.same
         self._count = len(args)
-        self._state, self._numbers = Surroundings.state, self._around()
+        self._state = Surroundings.state
 
     def _refuse(self, entry: Entry, reason: str) -> None:
         entry.reason = self.reason = reason
         entry.variants.clear()
+        self._fast = None
         if self.warn:
             name = getattr(self.step, "__name__", repr(self.step))
-            warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=4)
+            warnings.warn(f"compile: {name} runs as it is: {reason}", stacklevel=_level())
 
     def _logged(self, log: Log, args: Any, options: Any) -> Any:
         """What the step returns as it is, with a log kept."""
         seen = [rebuild(one, log.argument) for one in args]
         named = {key: rebuild(one, log.argument) for key, one in options.items()}
-        with log.recording():
-            return self.step(*seen, **named)
+        try:
+            with log.recording():
+                return self.step(*seen, **named)
+        finally:
+            log.give_back()
 
     def _carefully(self, entry: Entry, args: Any, options: Any, arrays: Sequence[Any]) -> Any:
         """Run the step as it is, and with its log rehearse a variant, or compile another one."""
-        waiting = [one for one in entry.variants if id(one) not in entry.rehearsed]
+        reason = entry.forget_unused()
+        try:
+            around = Around([self.step, *_objects([args, options])])
+            if reason is not None:
+                raise UnreplayableError(reason)
+        except UnreplayableError as error:
+            self._refuse(entry, str(error))
+            return self.step(*args, **options)
+        waiting = [one for one in entry.variants if not one.rehearsed or one.pinned]
         state = State([one.lowered for one in waiting])
         before = state.now()
-        log = Log()
+        surroundings = Surroundings.state
+        log = Log(around)
         try:
             result = self._logged(log, args, options)
         except UnreplayableError as error:
             self._refuse(entry, str(error))
             return self.step(*args, **options)
+        log.changed = log.changed or around.changed()
+        if Surroundings.state != surroundings:
+            log.changed = log.changed or "an attribute of a Module"
         after = state.now()
         for variant in waiting:
+            if not variant.holds():
+                continue
             state.restore(before)
-            ours = variant.rehearse(arrays)
-            then = state.now()
-            state.restore(after)
+            try:
+                ours = variant.rehearse(arrays)
+                then = state.now()
+            finally:
+                state.restore(after)
             if ours is not MISS:
                 difference = state.difference(before, after, then) or _difference(result, ours)
-                self._judge(entry, variant, difference or self._changed(variant, log, result))
-                if id(variant) in entry.rehearsed:
+                self._judge(entry, variant, self._changed(variant, log, result) or difference)
+                if variant.rehearsed:
                     self._remember(variant, args, options)
                 return _unwrapped(result)
-        self._add(entry, log, result, args)
+        self._add(entry, log, result, around)
         return _unwrapped(result)
 
     def _judge(self, entry: Entry, variant: Variant, difference: str | None) -> None:
         """Let a variant run alone from now on, or drop it."""
         if difference is None:
-            entry.rehearsed.add(id(variant))
+            variant.rehearsed = True
             return
         entry.variants.remove(variant)
         entry.failures += 1
         if entry.failures > PATIENCE:
             self._refuse(entry, f"a replay does not do the same: {difference}.")
 
-    def _add(self, entry: Entry, log: Log, result: Any, args: Any) -> None:
+    def _add(self, entry: Entry, log: Log, result: Any, around: Around) -> None:
         """Compile the way that the log shows."""
-        if len(entry.variants) >= VARIANTS:
-            self._refuse(entry, f"Python took more than {VARIANTS} ways through it.")
-            return
         try:
-            variant = self._compiled(log, result, args)
+            variant = self._compiled(entry, log, result, around)
+            entry.add(variant)
         except UnreplayableError as error:
             entry.failures += error.passing
             if not error.passing or entry.failures > PATIENCE:
                 self._refuse(entry, str(error))
+        except (
+            Exception
+        ) as error:  # the step has done its work, whatever keeps it from being compiled
+            self._refuse(entry, f"it cannot be compiled: {type(error).__name__}: {error}.")
         else:
-            entry.variants.append(variant)
             self._latest = variant
 
-    def _compiled(self, log: Log, result: Any, args: Any) -> Variant:
+    def _compiled(self, entry: Entry, log: Log, result: Any, around: Around) -> Variant:
         reason = log.reason or taken_but_not_returned(log, result)
         if reason is not None:
             raise UnreplayableError(reason)
-        lowered = lower(log, result, self.exact)
+        moved = _moved(entry.variants) - {node for node, _ in log.user_reads}
+        lowered = lower(log, result, self.exact, moved)
+        _check_python(log, lowered, around, result)
         plan = Plan(lowered)
         name = getattr(self.step, "__name__", "step")
         source = Source(
@@ -314,24 +446,112 @@ class Compiled(Generic[P, R]):
         for line in lowered.lines:
             if isinstance(line, Host):
                 rehearsal[source.objects[id(line.function)][1]] = _nothing
-        return Variant(
-            source.function(source.names), source.function(rehearsal), source.text, lowered, plan,
-            _finisher(result),
-        )  # fmt: skip
+        return Variant(source, rehearsal, _finisher(result), around)
 
     def _changed(self, variant: Variant, log: Log, result: Any) -> str | None:
         """What the log of another run says that is not in the one that was compiled."""
-        lowered = lower(log, result, self.exact)
+        moved = frozenset([node for node, _ in variant.lowered.replaced])
+        lowered = lower(log, result, self.exact, moved)
+        made = False
         for ours, theirs in zip(variant.lowered.constants, lowered.constants):
+            made = made or (isinstance(ours, np.ndarray | float) and ours is not theirs)
             same = ours is theirs or (
                 type(ours) is type(theirs)
                 and np.array_equal(ours, theirs, equal_nan=np.asarray(ours).dtype.kind in "fc")
             )
             if not same:
-                return f"a constant changed from {ours!r:.40} to {theirs!r:.40}"
+                return (
+                    f"a constant changed from {_short(ours)} to {_short(theirs)}. Python computed it, "
+                    "or NumPy in a way that leaves no record: for np.asarray(x, dtype) write "
+                    "x.astype(dtype), for array[x] np.take(array, x)"
+                )
         if len(lowered.constants) != len(variant.lowered.constants):
             return "it computed something else"
+        if made or variant.pinned:
+            variant.pin(log)
         return None
+
+
+def _moved(variants: Sequence[Variant]) -> frozenset[Node]:
+    """Tensors that were given other arrays since variants were compiled: they may be again."""
+    return frozenset([
+        node for one in variants for node, array, _ in one.lowered.leaves
+        if node.value is not array and node not in one.lowered.touched
+    ])  # fmt: skip
+
+
+def _check_python(log: Log, lowered: Lowered, around: Around, result: Any) -> None:
+    """Refuse a step whose Python code did what a replay would not."""
+    drawn = around.drawn(lowered.generators)
+    if drawn is not None:
+        raise UnreplayableError(
+            f"the step draws from {drawn}, and a replay would not. Draw before it and give the "
+            "numbers as an array, or use nn.Dropout or tg.dropout, which are replayed."
+        )
+    if log.changed is not None:
+        raise UnreplayableError(
+            f"the step changes `{log.changed}`, and a replay would not. Do it outside of the step, or "
+            "in tg.each_time.", passing=True,
+        )  # fmt: skip
+    if around.overwritten():
+        around.leave_out(_written(lowered))
+        if around.overwritten():
+            raise UnreplayableError(
+                "the step writes into an array around it, and a replay would not. Do it in "
+                "tg.on_arrays."
+            )
+    _check_reads(log, lowered, around, result)
+    around.leave_out([root for line in lowered.lines for root in _roots(line)])
+
+
+def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> None:
+    """Refuse a step that computes with arrays that change, and watch those that may."""
+    handed = {id(leaf) for leaf in leaves(result)}
+    for event in log.events:
+        if isinstance(event, ArrayCode):
+            handed |= {id(leaf) for leaf in leaves([event.args, event.options])}
+    for node, value in log.gradient_reads:
+        if id(value) not in handed:
+            raise UnreplayableError(
+                f"Python computes with the gradient of {node.label}, and a replay would not. Do it "
+                "in tg.on_arrays, or with nn.clip_norm or nn.clip_value."
+            )
+    changing = {*lowered.touched, *[one.leaf for one in lowered.lines if isinstance(one, Store)]}
+    computed = {event for event in log.events if isinstance(event, Node)}
+    for node, value in log.user_reads:
+        own = log.same.get(node, node)
+        if id(value) in handed or own in computed or type(node.value) is not np.ndarray:
+            continue
+        if own in changing:
+            raise UnreplayableError(
+                f"Python computes with the array of {node.label}, which the step changes, and a "
+                "replay would not. Compute with the tensor, or do it in tg.on_arrays."
+            )
+        around.watch(node.value)
+
+
+def _written(lowered: Lowered) -> list[Any]:
+    """The arrays that stay and that the step writes into."""
+    return [one for one in map(_written_by, lowered.lines) if one is not None]
+
+
+def _written_by(line: Any) -> Any:
+    """The array that stays and that a line writes into, if there is one."""
+    if isinstance(line, Call):
+        written = line.args[0] if line.kind == WRITES else line.out
+        if isinstance(written, Traced) and written.storage.kind == FIXED:
+            return written.storage.root
+    return None
+
+
+def _roots(line: Any) -> list[Any]:
+    """The arrays that a line reads where they are."""
+    return [one.storage.root for one in touched(line) if one.storage.kind == FIXED]
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _nothing() -> None:
@@ -345,13 +565,9 @@ class State:
         self.generators = list({id(one): one for p in programs for one in p.generators}.values())
         self.gradients = list(dict.fromkeys(node for p in programs for node in p.gradients))
         self.replaced = list(dict.fromkeys(node for p in programs for node, _ in p.replaced))
-        roots: dict[int, Any] = {}
-        for line in [line for p in programs for line in p.lines]:
-            if isinstance(line, Call):
-                written = line.args[0] if line.kind == WRITES else line.out
-                if isinstance(written, Traced) and written.storage.kind == FIXED:
-                    roots[id(written.storage.root)] = written.storage.root
+        roots = {id(one): one for p in programs for one in _written(p)}
         self.arrays = list(roots.values())
+        self.scratch = {one for p in programs for one in _scratch(p)}
 
     def now(self) -> Any:
         return (
@@ -374,6 +590,10 @@ class State:
 
     def difference(self, before: Any, after: Any, then: Any) -> str | None:
         """What is not the same in two states that one state led to."""
+        noise = self._noise(after[2])
+        for array, a, b in zip(self.arrays, after[0], then[0]):
+            if id(array) in noise or (noise and id(array) in self.scratch):
+                np.copyto(b, a, where=noise.get(id(array), True))
         for kind, old, one, other in zip(("array", "data", "gradient"), before, after, then):
             largest = max([_largest(a) for a in one if a is not None], default=0.0)
             for start, a, b in zip(old, one, other):
@@ -384,6 +604,24 @@ class State:
         if after[3] != then[3]:
             return "another number of random draws"
         return None
+
+    def _noise(self, gradients: Sequence[Any]) -> dict[int, Any]:
+        """Where in the arrays parameters are whose gradient is 0 but for rounding.
+
+        Adam and others divide by the gradient's size: such a parameter moves as far as the others, any
+        way. A bias before batch normalisation is one.
+        """
+        found: dict[int, Any] = {}
+        largest = max([_largest(g) for g in gradients if g is not None], default=0.0)
+        for node, g in zip(self.gradients, gradients):
+            for array in self.arrays if g is not None and g.dtype.kind == "f" else ():
+                small = np.abs(g) <= 64 * np.finfo(g.dtype).eps * largest
+                inside = array.flags.c_contiguous and np.may_share_memory(array, node.value)
+                if small.any() and inside and node.value.flags.c_contiguous:
+                    mask = found.setdefault(id(array), np.zeros(array.shape, bool)).reshape(-1)
+                    start = (node.value.ctypes.data - array.ctypes.data) // array.itemsize
+                    mask[start : start + g.size] = small.ravel()
+        return found
 
 
 # How far two runs of one step may be apart: much more than rounding, and much less than a mistake.
@@ -430,6 +668,19 @@ def _difference(result: Any, ours: Any) -> str | None:
     return None
 
 
+def _scratch(lowered: Lowered) -> set[int]:
+    """Arrays that stay, whose numbers are overwritten before they are read."""
+    first: dict[int, bool] = {}
+    for line in lowered.lines:
+        written = _written_by(line)
+        read = [one for one in _roots(line) if one is not written or line.kind == WRITES]
+        for root in read:
+            first.setdefault(id(root), False)
+        if written is not None:
+            first.setdefault(id(written), True)
+    return {one for one, is_written in first.items() if is_written}
+
+
 # --------------------------------------------------------------------------------------------------
 # Arguments and results
 # --------------------------------------------------------------------------------------------------
@@ -442,11 +693,15 @@ def _signature(args: Any, options: Any) -> tuple[list[Any], Any]:
     def part(leaf: Any) -> Any:
         if type(leaf) is np.memmap:
             leaf = leaf.view(np.ndarray)
-        if type(leaf) in (Tensor, np.ndarray):
+        if isinstance(leaf, Tensor | np.ndarray):
             arrays.append(leaf)
-            return (type(leaf), leaf.shape, leaf.dtype.str, plain(leaf).strides)
-        hashable = isinstance(leaf, int | float | str | bool | type(None))
-        return (type(leaf), leaf if hashable else id(leaf))
+            needs = isinstance(leaf, Tensor) and leaf.requires_grad
+            return (type(leaf), leaf.shape, leaf.dtype.str, plain(leaf).strides, needs)
+        if isinstance(leaf, NUMBERS):
+            return (type(leaf), repr(leaf))
+        if isinstance(leaf, MethodType):  # made anew whenever it is read
+            return (MethodType, id(leaf.__self__), id(leaf.__func__))
+        return (type(leaf), id(leaf))  # what it holds is looked for in `Around`, which keeps it
 
     return arrays, repr(rebuild([list(args), options], part))
 
@@ -463,6 +718,22 @@ def _argument_names(step: Callable[..., Any], lowered: Lowered) -> list[str]:
     return [*names, *[f"x{i}" for i in range(count)]][:count]
 
 
+def _level() -> int:
+    """How many frames above the caller's the code is that called the compiled step."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _objects(tree: Any) -> list[Any]:
+    """What is neither an array nor a number in a nest of arguments."""
+    return [
+        one for one in leaves(tree)
+        if not isinstance(one, (Tensor, np.ndarray, *NUMBERS))
+    ]  # fmt: skip
+
+
 def _unwrapped(result: Any) -> Any:
     """What a step returned while its arguments were watched, as it returns it otherwise."""
     return rebuild(
@@ -477,29 +748,3 @@ def _finisher(result: Any) -> Callable[[Any], Any] | None:
     if type(result) is tuple and all(not isinstance(one, tuple | list | dict) for one in result):
         return None
     return lambda results: like(result, iter(results))
-
-
-def _numbers_around(step: Callable[..., Any]) -> Callable[[], tuple[Any, ...]]:
-    """Reads the numbers that the step takes from the variables around it."""
-    code = getattr(step, "__code__", None)
-    if code is None:
-        return tuple
-    cells = [
-        cell for cell in getattr(step, "__closure__", None) or () if _is_number(_content(cell))
-    ]
-    space = getattr(step, "__globals__", {})
-    names = [name for name in code.co_names if _is_number(space.get(name))]
-    if not cells and not names:
-        return tuple
-    return lambda: (*[cell.cell_contents for cell in cells], *[space.get(one) for one in names])
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a variable that has no value yet
-        return None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float, bool, str)

@@ -201,6 +201,8 @@ class Tape:
 
     def temporary(self, example: Any) -> Traced:
         """A stand-in for memory of the step's own."""
+        if example.dtype.hasobject:
+            raise UntraceableError("an array of Python objects")
         return Traced(self, example, Storage(TEMPORARY, example.nbytes, example))
 
     def write(self, function: Callable[..., Any], *args: Any, **options: Any) -> None:
@@ -375,7 +377,7 @@ class Traced:
 
     def __pow__(self, exponent: Any) -> Any:
         # As ndarray does.
-        simple = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
+        simple = {1: np.positive, 2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
         if isinstance(exponent, int | float) and exponent in simple and self.dtype.kind == "f":
             return simple[exponent](self)
         return np.power(self, exponent)

@@ -345,6 +345,10 @@ def _plus(s: Simplifier, step: Step) -> Step | None:
 
 
 def _coefficient(s: Simplifier, step: Step) -> tuple[Any, Step]:
+    """A step as a number times another one."""
+    if s.sees(step, negative):
+        k, x = _coefficient(s, step.inputs[0])
+        return -k, x
     if s.sees(step, multiply) and number_of(step.inputs[0]) is not None:
         return number_of(step.inputs[0]), step.inputs[1]
     return 1, step
@@ -356,10 +360,17 @@ def _minus(s: Simplifier, step: Step) -> Step | None:
         return s.spread(a, step)
     if s.sees(b, negative):
         return s.again(step, add, a, b.inputs[0])
+    (k, x), (m, y) = _coefficient(s, a), _coefficient(s, b)
+    if x is y:
+        return s.again(step, multiply, _number(k - m, step), x)
+    if s.sees(a, subtract) and _coefficient(s, a.inputs[1])[1] is y:
+        return s.again(step, subtract, a.inputs[0], s.again(step, add, a.inputs[1], b))
     return None
 
 
 def _power(s: Simplifier, step: Step) -> Step | None:
+    if step.params["exponent"] == 0:
+        return _number(1, step)  # also of 0 and nan, in NumPy
     return step.inputs[0] if step.params["exponent"] == 1 else None
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from ..core import Tensor, case, plain, primitive, samples, told
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, message
 from .activation import log_softmax_along, sigmoid, softmax_along, softplus
-from .arithmetic import maximum
-from .index import one_hot_rows
+from .arithmetic import astype, maximum
+from .index import one_hot_rows, take
 from .reduce import mean, norm, sum
 from .shape import reshape
 
@@ -270,7 +270,7 @@ def _weighted(
     z, t, shape = _rows(name, scores, labels)
     dtype, classes = z.dtype if z.dtype.kind == "f" else np.dtype(float), shape[-1]
     w = constants(name, "weight", 1 if weight is None else weight, dtype, (classes,))
-    row_weights = counts * (np.ones(z.shape[0], dtype) if t.ndim == 2 else w[t])
+    row_weights = counts * (np.ones(z.shape[0], dtype) if t.ndim == 2 else take(w, t))
     q = t if t.ndim == 2 else one_hot_rows(t, classes=classes, dtype=dtype)
     q = (q * (1 - smoothing) + smoothing / classes) * w
     q = q if counts is True else q * counts[:, None]
@@ -279,7 +279,7 @@ def _weighted(
         return reshape(losses, shape[:-1])
     if reduction == "sum":
         return losses
-    total = float(np.sum(row_weights))
+    total = np.sum(row_weights)  # no float: a compiled step computes it anew
     if total == 0:
         raise ArgumentError(
             message(name, "at least one row that counts", "labels all ignored or of weight 0",
@@ -408,7 +408,7 @@ def same_shape(name: str, first: str, a: Any, second: str, b: Any) -> tuple[Any,
         if b.dtype.kind not in "fiub":
             raise DtypeError(message(name, f"{second} that are numbers", f"dtype {b.dtype}"))
         if b.dtype is not dtype and dtype.kind == "f":
-            b = b.astype(dtype, copy=False)
+            b = astype(b, dtype)
     if plain(b).shape != shape:
         fix = (
             "One of them has an axis of length 1 too many: reshape it." if a.size == b.size else ""
