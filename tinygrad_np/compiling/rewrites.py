@@ -13,8 +13,19 @@ import numpy as np
 
 from ..core import Node, Primitive
 from ..ops.activation import relu
+from ..ops.convolution import conv
 from ..ops.linalg import linear_2d
 from ..ops.loss import cross_entropy_of_labels
+from ..ops.pooling import pool_max
+from .convolution import (
+    Within,
+    convolution,
+    convolution_back,
+    passed_back,
+    passed_on,
+    pooling,
+    pooling_back,
+)
 from .traced import FIXED, GIVEN, INTO_COLUMNS, TEMPORARY, Traced, UntraceableError
 
 if TYPE_CHECKING:
@@ -32,7 +43,9 @@ COPIED: Final = 2**14
 # --------------------------------------------------------------------------------------------------
 
 
-def _relu(lowering: Lowering, node: Node, x: Traced) -> Any:
+def _relu(lowering: Lowering, node: Node, x: Any) -> Any:
+    if isinstance(x, Within):
+        return passed_on(node, x)
     if not isinstance(x, Traced) or x.dtype.kind != "f" or x.size < SMALL:
         raise UntraceableError("relu of few numbers is as it is")
     if x.flags.c_contiguous:
@@ -44,8 +57,10 @@ def _relu(lowering: Lowering, node: Node, x: Traced) -> Any:
     return np.maximum(x, zeros), {}
 
 
-def _relu_back(lowering: Lowering, node: Node, g: Any, y: Any) -> dict[str, Any]:
+def _relu_back(lowering: Lowering, node: Node, g: Any, x: Any, y: Any) -> dict[str, Any]:
     """Where y > 0 instead of x > 0: so x, which nobody else reads, can be written over by y."""
+    if isinstance(x, Within):
+        return passed_back(g, x)
     mask = np.sign(y) if y.dtype.kind == "f" and y.size < SMALL else y > 0
     return {"x": g * mask}
 
@@ -166,12 +181,16 @@ def subtract_at(x: Any, index: Any, value: Any) -> None:
 
 
 FORWARD: Final[dict[Primitive, Callable[..., Any]]] = {
+    conv: convolution,
     relu: _relu,
+    pool_max: pooling,
     linear_2d: _linear,
     cross_entropy_of_labels: _cross_entropy,
 }
 BACKWARD: Final[dict[Primitive, Callable[..., dict[str, Any]]]] = {
+    conv: convolution_back,
     relu: _relu_back,
+    pool_max: pooling_back,
     linear_2d: _linear_back,
     cross_entropy_of_labels: _cross_entropy_back,
 }

@@ -21,7 +21,7 @@ from ..core import Kept, Node, Tensor, new_tensor, tick
 from ..derivation.layout import identifier
 from .buffers import Plan
 from .lowering import Guard, Host, Store
-from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
+from .traced import FIXED, FRESH, OWNED, VIEW, WRITES, Call, Traced
 
 WARM = 16
 MISS = object()  # what a function returns that does not fit its arguments
@@ -219,6 +219,7 @@ class Source:
             return self._call(call)
         if (
             call.out is None
+            and call.kind != OWNED
             and call.result.__class__ is Traced
             and self.plan.array(call.result) is not None
         ):
@@ -246,6 +247,8 @@ class Source:
                 texts.insert(function.nin, f"{'out=' * bool(by_name)}{self._token(out)}")
             return f"{self._object(function, function.__name__)}({', '.join(texts)})"
         owner = getattr(function, "__self__", None)
+        if call.kind == OWNED:
+            return f"{self._object(owner, owner.name)}.{function.__name__}({', '.join(texts)})"
         if isinstance(owner, np.ufunc):
             if out is not None:
                 texts.append(f"out={self._token(out)}")

@@ -37,6 +37,7 @@ INTO_COLUMNS: Final = "into columns"  # the same; the result lies column by colu
 MAKES: Final = "makes"  # gives an array of its own
 VIEW: Final = "view"  # gives a view of its first argument
 WRITES: Final = "writes"  # writes into its first argument
+OWNED: Final = "owned"  # a method, which gives arrays that are its object's memory
 
 
 class Storage:
@@ -198,6 +199,16 @@ class Tape:
     def temporary(self, example: Any) -> Traced:
         """A stand-in for memory of the step's own."""
         return Traced(self, example, Storage(TEMPORARY, example.nbytes, example))
+
+    def owned(self, method: Callable[..., Any], args: tuple[Any, ...], *arrays: Any) -> Any:
+        """Write down a call that leaves its results in arrays of its object, as long as that is."""
+        results = []
+        for array in arrays:
+            results.append(Traced(self, array, Storage(TEMPORARY, array.nbytes, array)))
+            results[-1].storage.home = array.ravel("K").view(np.uint8)
+        result = tuple(results) if len(results) > 1 else results[0]
+        self.calls.append(Call(method, args, {}, result, OWNED, self.note))
+        return result
 
     def write(self, function: Callable[..., Any], *args: Any, **options: Any) -> None:
         """Write down a call that changes its first argument."""
