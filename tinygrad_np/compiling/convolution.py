@@ -10,7 +10,8 @@ quarter of the numbers: the largest of ``z + b`` is the largest z, plus b.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -26,14 +27,65 @@ if TYPE_CHECKING:
     from .lowering import Lowering
 
 # Bytes of the convolution's output that are made before they are pooled: they stay in the cache.
-BLOCK: Final = 2**17
+BLOCK: Final = 3 << 16
+# Bytes of what is added up to the cotangent of the input at a time: here more are less calls.
+ADDED: Final = 1 << 21
 # Bytes of copies of an input. Larger ones are made a few rows at a time, by the operation as it is.
-COPIES: Final = 2**26
+COPIES: Final = 1 << 26
 PAIRS: Final = Window((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
 
 
+class Block(NamedTuple):
+    """A few rows of a convolution: views of its arrays, and scratch that all blocks use.
+
+    Attributes
+    ----------
+    new : slice
+        Rows of the input that no block before it has copied.
+    copies, columns : ndarray
+        Of these rows; what the windows of each row see, (rows, kh C kw, W' N).
+    z, left, right : ndarray
+        The products (rows, O, W' N), and those at even and at odd places of a row.
+    pairs, upper, lower : ndarray
+        The larger of left and right, and those at even and at odd rows.
+    is_left, is_upper : ndarray
+        Where the first of a pair is the larger, or both are equal.
+    here : slice
+        The rows of y.
+    y, live : ndarray
+        The result, and where it is not 0.
+    """
+
+    new: slice
+    copies: Any
+    columns: Any
+    z: Any
+    left: Any
+    right: Any
+    pairs: Any
+    upper: Any
+    lower: Any
+    is_left: Any
+    is_upper: Any
+    here: slice
+    y: Any
+    live: Any
+
+
+class BlockBack(NamedTuple):
+    """The same rows on the way back: cotangents of y (also with W' N as one axis), z, left, right."""
+
+    dy: Any
+    runs: Any
+    sums: Any
+    dzT: Any
+    dleft: Any
+    dright: Any
+    part: Any
+
+
 class Convolution:
-    """``y = max_pool(relu(conv(x, W) + b))`` of stride 1, with or without relu and 2x2 maxima.
+    """``y = max_pool(relu(conv(x, W) + b))`` of stride 1, with or without ReLU and 2x2 maxima.
 
     Of equal ones in a window the first counts, as one reads; the slope of ReLU at 0 is 0. Along a row
     even places come before odd ones if there is pooling, so that its pairs are two long runs. Rows
@@ -58,18 +110,18 @@ class Convolution:
     Attributes
     ----------
     y : ndarray, (N, O, H', W')
-    dx : ndarray, (N, C, H, W)
-    dz : ndarray
-        The cotangent before pooling, with zeros around it.
+    dz : ndarray, (H', O, W' N)
+        The cotangent before pooling.
     dW, db : ndarray
-        In the shapes of W and b. The results of the methods, all written over by the next call.
+    dx : ndarray, (N, C, H, W)
+        Results of the methods, each written over by the next call.
     """
 
     def __init__(
         self,
         name: str,
         x: Any,
-        shape: tuple[int, int, int, int],
+        shape: tuple[int, ...],
         padding: Pads,
         rectified: bool,
         pooled: bool,
@@ -79,68 +131,36 @@ class Convolution:
         self.name, self.rectified, self.pooled, self.trained = name, rectified, pooled, trained
         (N, C, H, W), (O, _, kh, kw), dtype = x.shape, shape, x.dtype
         (top, bottom), (left, right) = padding
+        self.size, self.top, self.left = (H, W), top, left
         height, width = H + top + bottom, W + left + right
         self.p = p = 2 if pooled else 1
-        self.height, self.width, self.top, self.left = H, W, top, left
-        rows, half = (height - kh + 1) // p, (width - kw + 1) // p
-        run = p * half * N
+        self.rows, self.half = (height - kh + 1) // p * p, (width - kw + 1) // p
 
-        self.copies = np.empty((height, C, kw, p, half, N), dtype)
-        self.seen: Any = None  # the input that `shifts` is a view of
-        self.shifts: Any = None
+        self.copies = np.empty((height, C, kw, p, self.half, N), dtype)
+        self.matrix = np.empty((O, kh, C, kw), dtype)
         self.inner: Any = None  # where the input is copied to, in an array with a margin
+        self.seen: Any = None  # or the input that `shifts` is a view of
         if any(map(any, padding)) or not x.transpose(2, 1, 3, 0).flags.c_contiguous:
             wide = np.zeros((height, C, width, N), dtype)
             self.inner = wide[top : top + H, :, left : left + W]
             self.shifts = self._shifted(wide)
-        step, item = self.copies.strides[0], self.copies.itemsize
-        columns = as_strided(self.copies, (rows * p, kh * C * kw, run), (step, run * item, item))
-        self.matrix = np.empty((O, kh, C, kw), dtype)
 
-        shape_of_y = (rows, O, half, N) if rows_first else (O, rows, half, N)
-        rows_of_y = np.empty(shape_of_y, dtype)
-        self.rows_of_y = rows_of_y if rows_first else rows_of_y.transpose(1, 0, 2, 3)
+        rows, half = self.rows // p, self.half
+        memory = np.empty((rows, O, half, N) if rows_first else (O, rows, half, N), dtype)
+        self.rows_of_y = memory if rows_first else memory.transpose(1, 0, 2, 3)
         self.y = self.rows_of_y.transpose(3, 1, 0, 2)
-        self.zeros = np.zeros((half, N), dtype)
-
-        block = max(p, BLOCK // (O * run * item) // p * p)
-        z = np.empty((block, O, run), dtype)
-        pairs = np.empty((block, O, half, N), dtype)
-        is_left = np.empty((rows * p if trained and pooled else 0, O, half, N), bool)
-        is_upper = np.empty((rows if trained and pooled else 0, O, half, N), bool)
-        # Zeros above and below, which `x_gradient` reads.
-        self.padded = np.zeros((height + kh - 1 if trained else 0, O, run), dtype)
-        self.blocks, self.blocks_back = [], []
+        self.zeros, self.ones = np.zeros((half, N), dtype), np.ones(half * N, dtype)
+        self.blocks = self._blocks()
         if trained:
-            g = self.padded[kh - 1 : kh - 1 + rows * p]
-            self.parts = np.empty((rows * p, kh * C * kw, O), dtype)
-            self.sums, self.db = np.empty((rows, O), dtype), np.empty(O, dtype)
-            self.ones = np.ones(half * N, dtype)
-            live = np.empty((block, O, half, N), bool)
-            dy = np.empty((block, O, half, N), dtype)
             self.dmatrix = np.empty((kh * C * kw, O), dtype)
             self.dW = self.dmatrix.T.reshape(O, kh, C, kw).transpose(0, 2, 1, 3)
-        copied = 0
-        for start in range(0, rows * p, block):
-            stop = min(start + block, rows * p)
-            n, these, here = stop - start, slice(start, stop), slice(start // p, stop // p)
-            new, copied = slice(copied, stop + kh - 1), stop + kh - 1
-            y = self.rows_of_y[here]
-            out = z[:n] if pooled else y.reshape(n, O, run) if rows_first else _merged(y)
-            self.blocks.append(
-                (new, self.copies[new], columns[these], out, y,
-                 *_halves(z[:n], half, N, pooled), is_left[these],
-                 pairs[:n], pairs[0:n:2], pairs[1:n:2], is_upper[here])
-            )  # fmt: skip
-            if trained:
-                dz = g[these]
-                m = stop // p - start // p
-                after = dy[:m] if pooled else dz.reshape(n, O, half, N)
-                self.blocks_back.append(
-                    (here, y, live[:m], after, after.reshape(m, O, half * N), self.sums[here],
-                     is_upper[here], pairs[:n], pairs[0:n:2], pairs[1:n:2], is_left[these],
-                     *_halves(dz, half, N, pooled), columns[these], dz.mT, self.parts[these])
-                )  # fmt: skip
+            self.db = np.empty(O, dtype)
+            self.dz = np.empty((self.rows, O, p * half * N), dtype)
+            self.sums = np.empty((rows, O), dtype)
+            self.parts = np.empty((self.rows, kh * C * kw, O), dtype)
+            self.blocks_back = self._blocks_back()
+
+    # -- y -----------------------------------------------------------------------------------------
 
     def forward(self, x: Any, W: Any, b: Any = None) -> Any:
         """`y`."""
@@ -148,55 +168,20 @@ class Convolution:
         np.copyto(self.matrix, W.transpose(0, 2, 1, 3))
         matrix = self.matrix.reshape(len(W), -1)
         bias = None if b is None else b[:, None, None]
-        for new, copies, columns, z, y, left, right, is_left, pairs, upper, lower, is_upper in (
-            self.blocks
-        ):
-            np.copyto(copies, shifts[new])
-            np.matmul(matrix, columns, out=z)
+        for at in self.blocks:
+            np.copyto(at.copies, shifts[at.new])
+            np.matmul(matrix, at.columns, out=at.z)
             if self.pooled:
-                np.maximum(left, right, out=pairs)
-                np.maximum(upper, lower, out=y)
+                np.maximum(at.left, at.right, out=at.pairs)
+                np.maximum(at.upper, at.lower, out=at.y)
                 if self.trained:
-                    np.greater_equal(left, right, is_left)
-                    np.greater_equal(upper, lower, is_upper)
+                    np.greater_equal(at.left, at.right, at.is_left)
+                    np.greater_equal(at.upper, at.lower, at.is_upper)
             if bias is not None:
-                np.add(y, bias, y)
+                np.add(at.y, bias, at.y)
             if self.rectified:
-                np.maximum(y, self.zeros, out=y)
+                np.maximum(at.y, self.zeros, out=at.y)
         return self.y
-
-    def backward(self, g: Any, y: Any) -> Any:
-        """`dz`, `dW` and `db`, from the cotangent ``g`` of the result ``y`` of `forward`."""
-        g, zero = g.transpose(2, 1, 3, 0), self.zeros[0, 0]
-        for (here, y, live, dy, runs, sums, is_upper, pairs, upper, lower, is_left, left, right,
-             columns, dzT, part) in self.blocks_back:  # fmt: skip
-            if self.rectified:
-                np.greater(y, zero, live)
-                np.multiply(g[here], live, dy)
-            else:
-                np.copyto(dy, g[here])
-            np.matmul(runs, self.ones, out=sums)
-            if self.pooled:
-                np.multiply(dy, is_upper, upper)
-                np.subtract(dy, upper, lower)
-                np.multiply(pairs, is_left, left)
-                np.subtract(pairs, left, right)
-            np.matmul(columns, dzT, out=part)  # in the other order it takes twice as long
-        np.add.reduce(self.parts, 0, None, self.dmatrix)
-        np.add.reduce(self.sums, 0, None, self.db)
-        return self.padded, self.dW, self.db
-
-    def x_gradient(self, dz: Any, W: Any) -> Any:
-        """`dx`, from the `dz` of `backward`: summed over the kernel's rows within a product."""
-        flipped, blocks = self._flipped, self._blocks_of_x
-        np.copyto(flipped, W[:, :, ::-1].transpose(1, 3, 2, 0))
-        matrix = flipped.reshape(-1, flipped.shape[2] * flipped.shape[3])
-        for dx, cotangents, products, places in blocks:
-            np.matmul(matrix, cotangents, out=products)
-            dx.fill(0)
-            for place, part in places:
-                np.add(place, part, place)
-        return self.dx
 
     def _shifts(self, x: Any) -> Any:
         """(H, C, kw, p, W'/p, N): what stands so many columns to the right."""
@@ -211,59 +196,153 @@ class Convolution:
         strides = (down, across, right, right, self.p * right, following)
         return as_strided(wide, self.copies.shape, strides)
 
+    def _blocks(self) -> list[Block]:
+        (_, C, kw, p, half, N), (O, kh, *_) = self.copies.shape, self.matrix.shape
+        dtype, item, run = self.copies.dtype, self.copies.itemsize, p * half * N
+        block = max(p, BLOCK // (O * run * item) // p * p)
+        columns = as_strided(
+            self.copies, (self.rows, kh * C * kw, run), (self.copies.strides[0], run * item, item)
+        )
+        z, pairs = np.empty((block, O, run), dtype), np.empty((block, O, half, N), dtype)
+        kept = self.rows if self.trained and self.pooled else 0
+        is_left = np.empty((kept, O, half, N), bool)
+        is_upper = np.empty((kept // 2, O, half, N), bool)
+        live = np.empty((block, O, half, N), bool)
+        blocks, copied = [], 0
+        for start in range(0, self.rows, block):
+            stop = min(start + block, self.rows)
+            n, new = stop - start, slice(copied, stop + kh - 1)
+            copied = new.stop
+            here = slice(start // p, stop // p)
+            y = self.rows_of_y[here]
+            products = z[:n] if self.pooled else _with_runs(y)
+            blocks.append(
+                Block(new, self.copies[new], columns[start:stop], products,
+                      *_alternating(products, half, p), pairs[:n], pairs[0:n:2], pairs[1:n:2],
+                      is_left[start:stop], is_upper[here], here, y, live[: len(y)])
+            )  # fmt: skip
+        return blocks
+
+    # -- gradients ---------------------------------------------------------------------------------
+
+    def backward(self, g: Any, y: Any) -> Any:
+        """`dz`, `dW` and `db`, from the cotangent ``g`` of the result ``y`` of `forward`."""
+        g, zero = g.transpose(2, 1, 3, 0), self.zeros[0, 0]
+        for at, back in zip(self.blocks, self.blocks_back):
+            if self.rectified:
+                np.greater(at.y, zero, at.live)
+                np.multiply(g[at.here], at.live, back.dy)
+            else:
+                np.copyto(back.dy, g[at.here])
+            np.matmul(back.runs, self.ones, out=back.sums)
+            if self.pooled:
+                np.multiply(back.dy, at.is_upper, at.upper)
+                np.subtract(back.dy, at.upper, at.lower)
+                np.multiply(at.pairs, at.is_left, back.dleft)
+                np.subtract(at.pairs, back.dleft, back.dright)
+            np.matmul(at.columns, back.dzT, out=back.part)  # the other order takes twice as long
+        np.add.reduce(self.parts, 0, None, self.dmatrix)
+        np.add.reduce(self.sums, 0, None, self.db)
+        return self.dz, self.dW, self.db
+
+    def _blocks_back(self) -> list[BlockBack]:
+        dy = np.empty_like(self.blocks[0].live, self.copies.dtype)
+        blocks, start = [], 0
+        for at in self.blocks:
+            rows = slice(start, start + len(at.columns))
+            start, dz = rows.stop, self.dz[rows]
+            mine = dy[: len(at.y)] if self.pooled else dz.reshape(at.y.shape)
+            blocks.append(
+                BlockBack(mine, _with_runs(mine), self.sums[at.here], dz.mT,
+                          *_alternating(dz, self.half, self.p), self.parts[rows])
+            )  # fmt: skip
+        return blocks
+
+    def x_gradient(self, dz: Any, W: Any) -> Any:
+        """`dx`, from the `dz` of `backward`: summed over the kernel's rows within a product."""
+        blocks = self._blocks_of_x
+        np.copyto(self._flipped, W[:, :, ::-1].transpose(1, 3, 2, 0))
+        for dx, products, places in blocks:
+            for matrix, cotangents, product in products:
+                np.matmul(matrix, cotangents, out=product)
+            dx.fill(0)
+            for place, part in places:
+                np.add(place, part, place)
+        return self.dx
+
+    @cached_property
+    def dx(self) -> Any:
+        _, C, *_, N = self.copies.shape
+        return np.empty((self.size[0], C, self.size[1], N), self.copies.dtype).transpose(3, 1, 0, 2)
+
     @cached_property
     def _flipped(self) -> Any:
         O, kh, C, kw = self.matrix.shape
         return np.empty((C, kw, kh, O), self.matrix.dtype)
 
     @cached_property
-    def dx(self) -> Any:
-        C, N = self.copies.shape[1], self.copies.shape[-1]
-        rows = np.empty((self.height, C, self.width, N), self.copies.dtype)
-        return rows.transpose(3, 1, 0, 2)
-
-    @cached_property
     def _blocks_of_x(self) -> Any:
-        """Rows of the input; the cotangents they are made of; products of these; where they go."""
-        C, kw, kh, O = self._flipped.shape
-        *_, p, half, N = self.copies.shape
-        run, item = p * half * N, self.copies.itemsize
-        cotangents = as_strided(
-            self.padded[self.top :], (self.height, kh * O, run),
-            (self.padded.strides[0], run * item, item),
-        )  # fmt: skip
-        block = max(1, BLOCK // (C * kw * run * item))
-        products = np.empty((block, C * kw, run), self.copies.dtype)
+        """Rows of dx; the products that they are sums of; and what is added to which of their places."""
+        (_, C, kw, p, half, N), item = self.copies.shape, self.copies.itemsize
+        block = max(1, ADDED // (C * kw * p * half * N * item))
+        made = np.empty((block, C * kw, p * half * N), self.copies.dtype)
         blocks = []
-        for start in range(0, self.height, block):
+        for start in range(0, self.size[0], block):
             dx = self.dx.transpose(2, 1, 3, 0)[start : start + block]
-            made = products[: len(dx)]
-            parts = made.reshape(len(dx), C, kw, p, half, N)
-            places = []
-            for column, odd in np.ndindex(kw, p):
-                first = column + odd - self.left  # the place of the part's first column
-                skipped = max(0, -(first // p))
-                begin = first + p * skipped
-                count = min(half - skipped, -((begin - self.width) // p))
-                if count > 0:
-                    part = parts[:, :, column, odd, skipped : skipped + count]
-                    places.append((dx[:, :, begin : begin + p * count : p], part))
-            blocks.append((dx, cotangents[start : start + block], made, places))
+            parts = made[: len(dx)].reshape(len(dx), C, kw, p, half, N)
+            products = self._products(start, made[: len(dx)])
+            blocks.append((dx, products, self._places(dx, parts)))
         return blocks
 
+    def _products(self, start: int, made: Any) -> list[tuple[Any, Any, Any]]:
+        """Rows of the input that are seen by as many output rows are one call each."""
+        C, kw, kh, O = self._flipped.shape
+        matrix = self._flipped.reshape(C * kw, kh * O)
+        (down, across, item), run = self.dz.strides, self.dz.shape[2]
 
-def _merged(y: Any) -> Any:
-    """(rows, O, W, N) of an array (O, H, W, N), with its last two axes as one."""
+        def seen(i: int) -> tuple[int, int]:
+            """The rows of the flipped kernel that the output's rows fall on."""
+            last = start + i + self.top
+            first = last - kh + 1
+            return max(0, -first), max(0, min(kh, self.rows - first))
+
+        found = []
+        for (begin, end), group in groupby(range(len(made)), seen):
+            these = list(group)
+            first = start + these[0] + self.top - kh + 1 + begin
+            count = max(0, end - begin)
+            cotangents = as_strided(
+                self.dz[first:], (len(these), count * O, run), (down, across, item)
+            )
+            taps = matrix[:, begin * O : (begin + count) * O]
+            found.append((taps, cotangents, made[these[0] : these[-1] + 1]))
+        return found
+
+    def _places(self, dx: Any, parts: Any) -> list[tuple[Any, Any]]:
+        """For each column of the kernel, places along the rows of dx and what comes there."""
+        _, _, kw, p, half, _ = parts.shape
+        width, found = dx.shape[2], []
+        for column, odd in np.ndindex(kw, p):
+            first = column + odd - self.left
+            skipped = max(0, -(first // p))
+            begin = first + p * skipped
+            count = min(half - skipped, -((begin - width) // p))
+            if count > 0:
+                part = parts[:, :, column, odd, skipped : skipped + count]
+                found.append((dx[:, :, begin : begin + p * count : p], part))
+        return found
+
+
+def _with_runs(y: Any) -> Any:
+    """(rows, O, W N) of an array (rows, O, W, N)."""
     rows, O, W, N = y.shape
     return as_strided(y, (rows, O, W * N), (*y.strides[:2], y.itemsize))
 
 
-def _halves(z: Any, half: int, N: int, pooled: bool) -> tuple[Any, Any]:
-    """The even and the odd places of rows."""
-    if not pooled:
-        return z, z
-    parts = z.reshape(*z.shape[:2], 2, half, N)
-    return parts[:, :, 0], parts[:, :, 1]
+def _alternating(z: Any, half: int, p: int) -> tuple[Any, Any]:
+    """The even and the odd places of rows (rows, O, p half N), if p is 2."""
+    parts = z.reshape(*z.shape[:2], p, half, -1) if p == 2 else z[:, :, None]
+    return parts[:, :, 0], parts[:, :, -1]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -349,7 +428,7 @@ def convolution_back(lowering: Lowering, node: Node, g: Any, y: Any, W: Any) -> 
     g, y = _outer(g), _outer(y)
     if not isinstance(g, Traced):
         g = y.tape.fixed(np.broadcast_to(g, y.shape))
-    dz, dW, db = y.tape.owned(layer.backward, (g, y), layer.padded, layer.dW, layer.db)
+    dz, dW, db = y.tape.owned(layer.backward, (g, y), layer.dz, layer.dW, layer.db)
     found = {"W": dW, "b": db}
     if node.inputs[0].needs:
         found["x"] = y.tape.owned(layer.x_gradient, (dz, W), layer.dx)
