@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .lowering import Lowering
 
 # Bytes of the convolution's output that are made before they are pooled: they stay in the cache.
-BLOCK: Final = 3 << 16
+BLOCK: Final = 1 << 18
 # Bytes of what is added up to the cotangent of the input at a time: here more are less calls.
 ADDED: Final = 1 << 21
 # Bytes of copies of an input. Larger ones are made a few rows at a time, by the operation as it is.
@@ -129,7 +129,7 @@ class Convolution:
         rows_first: bool,
     ) -> None:
         self.name, self.rectified, self.pooled, self.trained = name, rectified, pooled, trained
-        (N, C, H, W), (O, _, kh, kw), dtype = x.shape, shape, x.dtype
+        (N, C, H, W), (outputs, _, kh, kw), dtype = x.shape, shape, x.dtype
         (top, bottom), (left, right) = padding
         self.size, self.top, self.left = (H, W), top, left
         height, width = H + top + bottom, W + left + right
@@ -137,7 +137,7 @@ class Convolution:
         self.rows, self.half = (height - kh + 1) // p * p, (width - kw + 1) // p
 
         self.copies = np.empty((height, C, kw, p, self.half, N), dtype)
-        self.matrix = np.empty((O, kh, C, kw), dtype)
+        self.matrix = np.empty((outputs, kh, C, kw), dtype)
         self.inner: Any = None  # where the input is copied to, in an array with a margin
         self.seen: Any = None  # or the input that `shifts` is a view of
         if any(map(any, padding)) or not x.transpose(2, 1, 3, 0).flags.c_contiguous:
@@ -146,18 +146,20 @@ class Convolution:
             self.shifts = self._shifted(wide)
 
         rows, half = self.rows // p, self.half
-        memory = np.empty((rows, O, half, N) if rows_first else (O, rows, half, N), dtype)
+        memory = np.empty(
+            (rows, outputs, half, N) if rows_first else (outputs, rows, half, N), dtype
+        )
         self.rows_of_y = memory if rows_first else memory.transpose(1, 0, 2, 3)
         self.y = self.rows_of_y.transpose(3, 1, 0, 2)
         self.zeros, self.ones = np.zeros((half, N), dtype), np.ones(half * N, dtype)
         self.blocks = self._blocks()
         if trained:
-            self.dmatrix = np.empty((kh * C * kw, O), dtype)
-            self.dW = self.dmatrix.T.reshape(O, kh, C, kw).transpose(0, 2, 1, 3)
-            self.db = np.empty(O, dtype)
-            self.dz = np.empty((self.rows, O, p * half * N), dtype)
-            self.sums = np.empty((rows, O), dtype)
-            self.parts = np.empty((self.rows, kh * C * kw, O), dtype)
+            self.dmatrix = np.empty((kh * C * kw, outputs), dtype)
+            self.dW = self.dmatrix.T.reshape(outputs, kh, C, kw).transpose(0, 2, 1, 3)
+            self.db = np.empty(outputs, dtype)
+            self.dz = np.empty((self.rows, outputs, p * half * N), dtype)
+            self.sums = np.empty((rows, outputs), dtype)
+            self.parts = np.empty((self.rows, kh * C * kw, outputs), dtype)
             self.blocks_back = self._blocks_back()
 
     # -- y -----------------------------------------------------------------------------------------
@@ -197,17 +199,20 @@ class Convolution:
         return as_strided(wide, self.copies.shape, strides)
 
     def _blocks(self) -> list[Block]:
-        (_, C, kw, p, half, N), (O, kh, *_) = self.copies.shape, self.matrix.shape
+        (_, C, kw, p, half, N), (outputs, kh, *_) = self.copies.shape, self.matrix.shape
         dtype, item, run = self.copies.dtype, self.copies.itemsize, p * half * N
-        block = max(p, BLOCK // (O * run * item) // p * p)
+        block = max(p, BLOCK // (outputs * run * item) // p * p)
         columns = as_strided(
             self.copies, (self.rows, kh * C * kw, run), (self.copies.strides[0], run * item, item)
         )
-        z, pairs = np.empty((block, O, run), dtype), np.empty((block, O, half, N), dtype)
+        z, pairs = (
+            np.empty((block, outputs, run), dtype),
+            np.empty((block, outputs, half, N), dtype),
+        )
         kept = self.rows if self.trained and self.pooled else 0
-        is_left = np.empty((kept, O, half, N), bool)
-        is_upper = np.empty((kept // 2, O, half, N), bool)
-        live = np.empty((block, O, half, N), bool)
+        is_left = np.empty((kept, outputs, half, N), bool)
+        is_upper = np.empty((kept // 2, outputs, half, N), bool)
+        live = np.empty((block, outputs, half, N), bool)
         blocks, copied = [], 0
         for start in range(0, self.rows, block):
             stop = min(start + block, self.rows)
@@ -241,8 +246,8 @@ class Convolution:
                 np.multiply(at.pairs, at.is_left, back.dleft)
                 np.subtract(at.pairs, back.dleft, back.dright)
             np.matmul(at.columns, back.dzT, out=back.part)  # the other order takes twice as long
-        np.add.reduce(self.parts, 0, None, self.dmatrix)
-        np.add.reduce(self.sums, 0, None, self.db)
+        np.sum(self.parts, axis=0, out=self.dmatrix)
+        np.sum(self.sums, axis=0, out=self.db)
         return self.dz, self.dW, self.db
 
     def _blocks_back(self) -> list[BlockBack]:
@@ -277,8 +282,8 @@ class Convolution:
 
     @cached_property
     def _flipped(self) -> Any:
-        O, kh, C, kw = self.matrix.shape
-        return np.empty((C, kw, kh, O), self.matrix.dtype)
+        outputs, kh, C, kw = self.matrix.shape
+        return np.empty((C, kw, kh, outputs), self.matrix.dtype)
 
     @cached_property
     def _blocks_of_x(self) -> Any:
@@ -296,8 +301,8 @@ class Convolution:
 
     def _products(self, start: int, made: Any) -> list[tuple[Any, Any, Any]]:
         """Rows of the input that are seen by as many output rows are one call each."""
-        C, kw, kh, O = self._flipped.shape
-        matrix = self._flipped.reshape(C * kw, kh * O)
+        C, kw, kh, outputs = self._flipped.shape
+        matrix = self._flipped.reshape(C * kw, kh * outputs)
         (down, across, item), run = self.dz.strides, self.dz.shape[2]
 
         def seen(i: int) -> tuple[int, int]:
@@ -312,9 +317,9 @@ class Convolution:
             first = start + these[0] + self.top - kh + 1 + begin
             count = max(0, end - begin)
             cotangents = as_strided(
-                self.dz[first:], (len(these), count * O, run), (down, across, item)
+                self.dz[first:], (len(these), count * outputs, run), (down, across, item)
             )
-            taps = matrix[:, begin * O : (begin + count) * O]
+            taps = matrix[:, begin * outputs : (begin + count) * outputs]
             found.append((taps, cotangents, made[these[0] : these[-1] + 1]))
         return found
 
@@ -335,8 +340,8 @@ class Convolution:
 
 def _with_runs(y: Any) -> Any:
     """(rows, O, W N) of an array (rows, O, W, N)."""
-    rows, O, W, N = y.shape
-    return as_strided(y, (rows, O, W * N), (*y.strides[:2], y.itemsize))
+    rows, outputs, W, N = y.shape
+    return as_strided(y, (rows, outputs, W * N), (*y.strides[:2], y.itemsize))
 
 
 def _alternating(z: Any, half: int, p: int) -> tuple[Any, Any]:
@@ -369,7 +374,11 @@ def taken_together(lowering: Lowering, node: Node) -> list[Node]:
     if after is not None and after.primitive is relu:
         nodes.append(after)
         after = lowering.only_reader(after)
-    if after is not None and after.primitive is pool_max and (after.params or {})["window"] == PAIRS:
+    if (
+        after is not None
+        and after.primitive is pool_max
+        and (after.params or {})["window"] == PAIRS
+    ):
         nodes.append(after)
     return nodes
 
@@ -388,7 +397,7 @@ def convolution(
         raise UntraceableError("a convolution as it is")
     after = lowering.only_reader(last)
     layer = Convolution(
-        f"conv{lowering.counts['conv'] + 1}", x.example, W.shape, window.padding,
+        f"convolution{lowering.counts['conv'] + 1}", x.example, W.shape, window.padding,
         rectified=any(one.primitive is relu for one in nodes), pooled=last.primitive is pool_max,
         trained=node.needs, rows_first=after is not None and after.primitive is conv,
     )  # fmt: skip

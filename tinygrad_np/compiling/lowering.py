@@ -292,7 +292,8 @@ class Lowering:
         events = self.log.events
         told = [one.params if isinstance(one, Node) else one for one in events]
         found = leaves([told, self.result, self.log.reads])
-        nodes = {one.node if isinstance(one, Tensor) else one for one in found if isinstance(one, Tensor | Node)}
+        nodes = {one for one in found if isinstance(one, Node)}
+        nodes |= {one.node for one in found if isinstance(one, Tensor)}
         nodes |= {node for one in events if isinstance(one, Sweep) for node in one.arrived}
         return nodes, [one for one in found if isinstance(one, ndarray)]
 

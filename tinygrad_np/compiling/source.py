@@ -246,7 +246,7 @@ class Source:
                 by_name = texts[function.nin :] or function in (np.maximum, np.minimum)
                 texts.insert(function.nin, f"{'out=' * bool(by_name)}{self._token(out)}")
             return f"{self._object(function, function.__name__)}({', '.join(texts)})"
-        owner = getattr(function, "__self__", None)
+        owner: Any = getattr(function, "__self__", None)
         if call.kind == OWNED:
             return f"{self._object(owner, owner.name)}.{function.__name__}({', '.join(texts)})"
         if isinstance(owner, np.ufunc):

@@ -156,7 +156,7 @@ class Compiled(Generic[P, R]):
         self._state = 0
         self._around = _numbers_around(step)
         self._numbers = self._around()
-        update_wrapper(self, step)
+        update_wrapper(self, step, updated=())  # not its attributes, which may be called as ours
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         if (

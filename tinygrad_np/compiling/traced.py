@@ -531,7 +531,7 @@ def _is_dense(array: Any) -> bool:
         return True
     low, high = byte_bounds(array)
     long = [stride for n, stride in zip(array.shape, array.strides) if n > 1]
-    return high - low == array.nbytes and min(long) > 0
+    return bool(high - low == array.nbytes and min(long) > 0)
 
 
 def _same_place(base: Traced, index: Any, value: Traced) -> bool:
