@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 SMALL: Final = 1200
 # Elements of an input that is copied, to put a row of ones below it.
 COPIED: Final = 2**14
+# Scores of an attention that are computed by columns.
+SCORES: Final = 2**12
 
 
 # --------------------------------------------------------------------------------------------------
@@ -151,18 +153,19 @@ def _turned(s: Traced) -> Any:
 
 def _attention(lowering: Lowering, node: Node, s: Any, mask: Any, *, causal: bool) -> Any:
     product = node.inputs[0]
-    if not isinstance(s, Traced) or s.size < COPIED or lowering.only_reader(product) is not node:
+    if not isinstance(s, Traced) or s.size < SCORES or lowering.only_reader(product) is not node:
         raise UntraceableError("few scores, or scores that others read")
     if len(node.inputs) > 1 and node.inputs[1].needs:
         raise UntraceableError("a mask that learns")
     turned = _turned(s)
     p = attention_weights.fn(turned, mask, causal=causal)
-    lowering.values[product] = lowering.notes[node] = turned
+    lowering.values[product] = turned
+    lowering.notes[node] = True
     return p, {}
 
 
 def _attention_back(lowering: Lowering, node: Node, g: Any, y: Any) -> dict[str, Any]:
-    if node not in lowering.notes or lowering.only_reader(node) is None:
+    if node not in lowering.notes or not isinstance(g, Traced):
         raise UntraceableError("attention as it is")
     g = _turned(g)
     ones = g.tape.filled(1, g.shape[-1:], g.dtype)

@@ -227,6 +227,39 @@ class Tape:
         self.calls.append(Call(function, args, options, out, kind, self.note, out))
         return out
 
+    def moved(self, value: Traced, place: Traced) -> bool:
+        """Whether ``value``, transposes of products, can be computed where it would be copied to.
+
+        A matrix product writes rows that are apart from each other as fast as rows that are not.
+        """
+        made, *views = [
+            call for call in self.calls
+            if isinstance(call, Call) and any(one.storage is value.storage for one in call.touches)
+        ] or [None]  # fmt: skip
+        if (
+            made is None
+            or made.function is not np.matmul
+            or made.kind != INTO
+            or made.out is not None
+        ):
+            return False
+        values = [made.result, *[call.result for call in views]]
+        chained = all(
+            call.function is np.transpose and call.args[0] is source
+            for call, source in zip(views, values)
+        )
+        if not chained or values[-1] is not value:
+            return False
+        there = [place.example]
+        for call in reversed(views):
+            there.append(there[-1].transpose(np.argsort(call.args[1])))
+        if place.itemsize not in there[-1].strides[-2:]:
+            return False  # for BLAS a matrix lies by rows or by columns
+        there[-1][...] = made.result.example
+        for one, example in zip(values, reversed(there)):
+            one.example, one.storage = example, place.storage
+        return True
+
     def mark(self) -> int:
         return len(self.calls)
 
@@ -422,7 +455,8 @@ class Traced:
             return self.tape.call(np.reshape, (self, example.shape), {}, VIEW, example)
         fresh = empty(self.tape, example.shape, example.dtype)
         within = self.tape.call(np.reshape, (fresh, self.shape), {}, VIEW)
-        self.tape.write(np.copyto, within, self)
+        if not self.tape.moved(self, within):
+            self.tape.write(np.copyto, within, self)
         return fresh
 
     def ravel(self, order: str = "C") -> Any:
