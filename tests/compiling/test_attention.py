@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_np as tg
+from tinygrad_np.ops.attention import attention_weights
 
 from .test_convolution import agree, weights
 
@@ -62,13 +63,13 @@ def test_attention(name: str, dtype: Any) -> None:
 
 
 def test_scores_that_others_read_stay_as_they_are() -> None:
-    def attend(q: Any, k: Any, v: Any, both: bool) -> Any:
+    def attend(q: Any, k: Any, v: Any) -> Any:
         s = tg.matmul(q, k.transpose(0, 1, 3, 2))
-        p = tg.softmax(s) if both else tg.scaled_dot_product_attention(q, k, v)
-        return tg.matmul(p, v) + s.sum() if both else p + s.max()
+        return tg.matmul(attention_weights(s, None, causal=False), v) + s.max()
 
-    for both in (True, False):
-        agree(block(lambda q, k, v, both=both: attend(q, k, v, both)), make)
+    source = agree(block(attend), make)
+    scores = source.partition("# attention_weights")[0].rpartition("# matmul")[2]
+    assert scores.count(" matmul(") == 1
 
 
 def test_a_mask_that_learns_and_one_that_is_given() -> None:
@@ -99,6 +100,21 @@ def test_products_that_are_read_where_they_were_too() -> None:
         return y, joined, (y * 2).sum(axis=1), *tg.gradients((joined * joined).sum() + y.sum(), [W])
 
     agree(step, make)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 0, 3), (2, 0, 1, 3), (3, 0, 1, 2), (2, 3, 0, 1)])
+def test_products_in_any_order(order: tuple[int, ...]) -> None:
+    (W,) = weights(np.float64, (D, D))
+
+    def step(x: Any) -> Any:
+        q = split(x.reshape(N * T, D) @ W)
+        y = tg.matmul(q, tg.matmul(q.transpose(0, 1, 3, 2), q)).transpose(order)
+        y = y.reshape(y.shape[0], -1)
+        return y, *tg.gradients((y * y * y).sum(), [W])
+
+    source = agree(step, make)
+    copied = "# reshape" in source.partition("# back")[0]
+    assert copied == (order[-1] < 2)  # else rows or columns of a matrix stay together
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -388,7 +388,7 @@ def convolution(
 ) -> Any:
     """The whole of it; its result belongs to the last of the operations."""
     covered = groups == 1 and window.stride == window.dilation == (1, 1)
-    if not covered or not _same_floats(x, W) or (b is not None and not _same_floats(x, b)):
+    if not covered or not are_floats(*[one for one in (x, W, b) if one is not None]):
         raise UntraceableError("a convolution as it is")
     *_, last = nodes = taken_together(lowering, node)
     width = last.value.shape[3] * (2 if last.primitive is pool_max else 1)
@@ -448,6 +448,7 @@ def _outer(value: Any) -> Any:
     return value.outer if isinstance(value, Within) else value
 
 
-def _same_floats(x: Any, other: Any) -> bool:
-    arrays = isinstance(x, Traced) and isinstance(other, Traced)
-    return arrays and x.dtype == other.dtype and x.dtype.char in "fd"
+def are_floats(*arrays: Any) -> bool:
+    """Whether all are stand-ins of one dtype, of those that BLAS knows."""
+    traced = all(isinstance(one, Traced) for one in arrays)
+    return traced and arrays[0].dtype.char in "fd" and len({one.dtype for one in arrays}) == 1

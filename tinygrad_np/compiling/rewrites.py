@@ -21,6 +21,7 @@ from ..ops.loss import cross_entropy_of_labels
 from ..ops.pooling import pool_max
 from .convolution import (
     Within,
+    are_floats,
     convolution,
     convolution_back,
     passed_back,
@@ -181,7 +182,7 @@ def _attention_back(lowering: Lowering, node: Node, g: Any, y: Any) -> dict[str,
 
 def _gelu(lowering: Lowering, node: Node, x: Any) -> Any:
     """``y = (x/2) h`` with ``h = 1 + tanh(u)``, ``u = (c + 0.044715 c x**2) x``: two passes less."""
-    if not isinstance(x, Traced) or x.dtype.char not in "fd":
+    if not are_floats(x):
         raise UntraceableError("gelu as it is")
     c = math.sqrt(2 / math.pi)
     u = x * x

@@ -232,16 +232,14 @@ class Tape:
 
         A matrix product writes rows that are apart from each other as fast as rows that are not.
         """
-        made, *views = [
-            call for call in self.calls
-            if isinstance(call, Call) and any(one.storage is value.storage for one in call.touches)
-        ] or [None]  # fmt: skip
-        if (
-            made is None
-            or made.function is not np.matmul
-            or made.kind != INTO
-            or made.out is not None
-        ):
+        calls = [call for call in self.calls if isinstance(call, Call)]
+        calls = [
+            call for call in calls if any(one.storage is value.storage for one in call.touches)
+        ]
+        if not calls:
+            return False
+        made, *views = calls
+        if made.function is not np.matmul or made.kind != INTO or made.out is not None:
             return False
         values = [made.result, *[call.result for call in views]]
         chained = all(
