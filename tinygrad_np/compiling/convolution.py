@@ -103,6 +103,8 @@ class Convolution:
         Whether ReLU and maxima follow.
     trained : bool
         Whether `backward` will be called.
+    to_x : bool
+        Whether `x_gradient` will be, too; else the blocks use one dz after another.
     rows_first : bool
         Whether y lies as (H, O, W, N), which another convolution reads as it is, or as
         (O, H, W, N), of which the flattened batch is a view.
@@ -126,6 +128,7 @@ class Convolution:
         rectified: bool,
         pooled: bool,
         trained: bool,
+        to_x: bool,
         rows_first: bool,
     ) -> None:
         self.name, self.rectified, self.pooled, self.trained = name, rectified, pooled, trained
@@ -157,7 +160,8 @@ class Convolution:
             self.dmatrix = np.empty((kh * C * kw, outputs), dtype)
             self.dW = self.dmatrix.T.reshape(outputs, kh, C, kw).transpose(0, 2, 1, 3)
             self.db = np.empty(outputs, dtype)
-            self.dz = np.empty((self.rows, outputs, p * half * N), dtype)
+            kept = self.rows if to_x else len(self.blocks[0].columns)
+            self.dz = np.empty((kept, outputs, p * half * N), dtype)
             self.sums = np.empty((rows, outputs), dtype)
             self.parts = np.empty((self.rows, kh * C * kw, outputs), dtype)
             self.blocks_back = self._blocks_back()
@@ -255,7 +259,8 @@ class Convolution:
         blocks, start = [], 0
         for at in self.blocks:
             rows = slice(start, start + len(at.columns))
-            start, dz = rows.stop, self.dz[rows]
+            start = rows.stop
+            dz = self.dz[rows] if len(self.dz) == self.rows else self.dz[: len(at.columns)]
             mine = dy[: len(at.y)] if self.pooled else dz.reshape(at.y.shape)
             blocks.append(
                 BlockBack(mine, _with_runs(mine), self.sums[at.here], dz.mT,
@@ -399,7 +404,7 @@ def convolution(
     layer = Convolution(
         f"convolution{lowering.counts['conv'] + 1}", x.example, W.shape, window.padding,
         rectified=any(one.primitive is relu for one in nodes), pooled=last.primitive is pool_max,
-        trained=node.needs, rows_first=after is not None and after.primitive is conv,
+        trained=node.needs, to_x=node.inputs[0].needs, rows_first=after is not None and after.primitive is conv,
     )  # fmt: skip
     layer.y[...] = last.value
     args = (x, W) if b is None else (x, W, b)
