@@ -78,7 +78,9 @@ SHAPES = {
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("padding", [0, (2, 1), "same"])
-@pytest.mark.parametrize("relu, pool", [(True, True), (False, True), (True, False), (False, False)])
+@pytest.mark.parametrize(
+    ("relu", "pool"), [(True, True), (False, True), (True, False), (False, False)]
+)
 @pytest.mark.parametrize("name", SHAPES)
 def test_layers(name: str, relu: bool, pool: bool, padding: Any, dtype: Any) -> None:
     shape, kernel = SHAPES[name]
@@ -144,7 +146,28 @@ def test_other_convolutions_are_as_they_are(options: Any) -> None:
     assert "convolution1.forward(" not in source
 
 
-@pytest.mark.parametrize("kernel, stride", [(3, None), (2, 1), ((2, 1), None)])
+def test_large_ones_are_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    W, b = weights(np.float64, (4, 2, 2, 2), (4,))
+    copied = 8 * (2 * 2 * 8) * 2 * 6  # bytes of (N, C, H), kernel columns, columns of the output
+    for limit in (copied, copied - 1):
+        monkeypatch.setattr("tinygrad_np.compiling.convolution.COPIES", limit)
+        source = agree(layer(W, b), lambda rng: rng.normal(size=(2, 2, 8, 8)))
+        assert ("convolution1.forward(" in source) == (limit == copied)
+
+
+def test_blocks_of_a_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows a block has, the last one with fewer among them."""
+    W, b = weights(np.float64, (3, 2, 3, 2), (3,))
+    make = lambda rng: rng.normal(size=(2, 2, 15, 8))
+    row = 8 * 3 * 2 * 6  # bytes of a row of the output
+    for rows in (1, 4, 5, 100):
+        monkeypatch.setattr("tinygrad_np.compiling.convolution.BLOCK", rows * row)
+        monkeypatch.setattr("tinygrad_np.compiling.convolution.ADDED", rows * row)
+        for relu, pool in ((True, True), (True, False)):
+            assert "convolution1.x_gradient(" in agree(layer(W, b, relu, pool), make)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, None), (2, 1), ((2, 1), None)])
 def test_other_windows_are_pooled_by_themselves(kernel: Any, stride: Any) -> None:
     W, b = weights(np.float64, (4, 2, 2, 2), (4,))
 

@@ -404,7 +404,8 @@ def convolution(
     layer = Convolution(
         f"convolution{lowering.counts['conv'] + 1}", x.example, W.shape, window.padding,
         rectified=any(one.primitive is relu for one in nodes), pooled=last.primitive is pool_max,
-        trained=node.needs, to_x=node.inputs[0].needs, rows_first=after is not None and after.primitive is conv,
+        trained=node.needs, to_x=node.inputs[0].needs,
+        rows_first=after is not None and after.primitive is conv,
     )  # fmt: skip
     layer.y[...] = last.value
     args = (x, W) if b is None else (x, W, b)

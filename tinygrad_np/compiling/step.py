@@ -67,6 +67,8 @@ def compile(step: Callable[P, R], *, warn: bool = True) -> Compiled[P, R]:
     -----
     The numbers are those of the step as it is, to the bit where NumPy adds up in the same order;
     long narrow arrays are laid out column by column, which changes that order, and so the rounding.
+    A convolution's bias is added after the 2x2 maxima that follow it: where rounding makes two sums
+    equal, the larger product wins, not the first sum.
     A branch on a tensor (``if loss > 10:``) is guarded: where it goes the other way, the step runs
     as it is and that way is captured, too. Gradients are left where the next run overwrites them
     and copied when ``.grad`` is read. Results are arrays of the caller's own.
