@@ -221,6 +221,39 @@ def test_a_second_derivative() -> None:
     agree(step, lambda rng: rng.normal(size=(2, 1, 5, 5)))
 
 
+@pytest.mark.parametrize(("relu", "pool"), [(True, True), (False, True), (False, False)])
+def test_gradients_alone(relu: bool, pool: bool) -> None:
+    """Of a sum, whose cotangent is one number: the result is computed for what is behind it."""
+    W, b = weights(np.float64, (4, 2, 2, 2), (4,))
+
+    def step(x: Any) -> Any:
+        y = tg.conv2d(x, W, b)
+        y = tg.relu(y) if relu else y
+        y = tg.max_pool(y, 2) if pool else y
+        return tuple(tg.gradients(y.sum(), [W, b]))
+
+    source = agree(step, lambda rng: rng.normal(size=(2, 2, 7, 8)))
+    assert "convolution1.forward(" in source
+    assert "convolution1.backward(" in source
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_two_backward_passes(pool: bool) -> None:
+    """The gradients of one are still there after the other."""
+    W, b = weights(np.float64, (4, 2, 2, 2), (4,))
+
+    def step(x: Any) -> Any:
+        x = tg.Tensor(x, requires_grad=True)
+        y = tg.relu(tg.conv2d(x, W, b))
+        y = tg.max_pool(y, 2) if pool else y
+        first = tg.gradients((y * y).sum(), [x, W, b])
+        return *first, *tg.gradients((y * y * y).sum(), [x, W, b])
+
+    source = agree(step, lambda rng: rng.normal(size=(2, 2, 7, 8)))
+    assert "convolution1.backward(" in source
+    assert "convolution1_2.backward(" in source
+
+
 def test_results_are_the_callers() -> None:
     W, b = weights(np.float64, (4, 2, 2, 2), (4,))
     step = tg.compile(layer(W, b))

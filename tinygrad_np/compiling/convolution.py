@@ -9,6 +9,7 @@ quarter of the numbers: the largest of ``z + b`` is the largest z, plus b.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -156,15 +157,10 @@ class Convolution:
         self.y = self.rows_of_y.transpose(3, 1, 0, 2)
         self.zeros, self.ones = np.zeros((half, N), dtype), np.ones(half * N, dtype)
         self.blocks = self._blocks()
+        self.to_x = to_x
+        self.pulled = False  # whether a backward pass has its gradients
         if trained:
-            self.dmatrix = np.empty((kh * C * kw, outputs), dtype)
-            self.dW = self.dmatrix.T.reshape(outputs, kh, C, kw).transpose(0, 2, 1, 3)
-            self.db = np.empty(outputs, dtype)
-            kept = self.rows if to_x else len(self.blocks[0].columns)
-            self.dz = np.empty((kept, outputs, p * half * N), dtype)
-            self.sums = np.empty((rows, outputs), dtype)
-            self.parts = np.empty((self.rows, kh * C * kw, outputs), dtype)
-            self.blocks_back = self._blocks_back()
+            self._make_gradients()
 
     # -- y -----------------------------------------------------------------------------------------
 
@@ -253,6 +249,29 @@ class Convolution:
         np.sum(self.parts, axis=0, out=self.dmatrix)
         np.sum(self.sums, axis=0, out=self.db)
         return self.dz, self.dW, self.db
+
+    def _make_gradients(self) -> None:
+        (_, C, kw, p, half, N), (outputs, kh, *_) = self.copies.shape, self.matrix.shape
+        dtype = self.copies.dtype
+        self.dmatrix = np.empty((kh * C * kw, outputs), dtype)
+        self.dW = self.dmatrix.T.reshape(outputs, kh, C, kw).transpose(0, 2, 1, 3)
+        self.db = np.empty(outputs, dtype)
+        kept = self.rows if self.to_x else len(self.blocks[0].columns)
+        self.dz = np.empty((kept, outputs, p * half * N), dtype)
+        self.sums = np.empty((self.rows // p, outputs), dtype)
+        self.parts = np.empty((self.rows, kh * C * kw, outputs), dtype)
+        self.blocks_back = self._blocks_back()
+
+    def for_a_pass(self) -> Convolution:
+        """Itself, or for another backward pass the same with gradients of its own."""
+        if not self.pulled:
+            self.pulled = True
+            return self
+        other = copy(self)
+        for name in ("dx", "_flipped", "_blocks_of_x"):
+            other.__dict__.pop(name, None)
+        other._make_gradients()
+        return other
 
     def _blocks_back(self) -> list[BlockBack]:
         dy = np.empty_like(self.blocks[0].live, self.copies.dtype)
@@ -440,6 +459,7 @@ def convolution_back(lowering: Lowering, node: Node, g: Any, y: Any, W: Any) -> 
     layer = y.layer if isinstance(y, Within) else lowering.notes.get(node)
     if layer is None:
         raise UntraceableError("a convolution as it is")
+    layer = layer.for_a_pass()
     g, y = _outer(g), _outer(y)
     if not isinstance(g, Traced):
         g = y.tape.fixed(np.broadcast_to(g, y.shape))
