@@ -442,6 +442,23 @@ def test_source_before_there_is_one() -> None:
         step.source  # noqa: B018  # the property raises
 
 
+def test_a_callable_object_keeps_its_attributes_to_itself() -> None:
+    class Doubled:
+        """Twice its step."""
+
+        def __init__(self) -> None:
+            self.step, self.warn, self.reason = (lambda x: x), "mine", "mine"
+
+        def __call__(self, x: Any) -> Any:
+            return 2 * self.step(x)
+
+    compiled = tg.compile(Doubled())
+    assert compiled.__doc__ == "Twice its step."
+    for k in range(4):
+        np.testing.assert_array_equal(compiled(x_of(k)), 2 * x_of(k))
+    assert compiled.reason is None
+
+
 def test_compile_wants_a_function() -> None:
     with pytest.raises(DtypeError, match="compile: expected a function, got int"):
         tg.compile(3)

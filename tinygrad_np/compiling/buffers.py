@@ -98,14 +98,14 @@ class Plan:
     def _find_homes(self) -> None:
         """Gradients are copied into one flat array, each part to its place: they can be made there."""
         first, _ = self._lifetimes()
-        touches: dict[Storage, list[int]] = {}
+        touches: dict[Storage, list[tuple[int, Traced]]] = {}
         copies: dict[Storage, list[int]] = {}
         for i, line in enumerate(self.lines):
             if isinstance(line, Call) and line.function is np.copyto and self._can_live(*line.args):
                 copies.setdefault(line.args[1].storage, []).append(i)
             elif not (isinstance(line, Call) and line.kind == VIEW):
                 for one in touched(line):
-                    touches.setdefault(one.storage, []).append(i)
+                    touches.setdefault(one.storage, []).append((i, one))
         gone: set[int] = set()
         for storage, places in copies.items():
             pairs = [self.lines[i].args for i in places]
@@ -114,7 +114,10 @@ class Plan:
             between = range(first[storage], places[-1])
             if len(bases) > 1 or sum(value.example.nbytes for _, value in pairs) != storage.nbytes:
                 continue
-            if any(k in between for k in touches.get(there, ())):
+            if any(
+                k in between and np.may_share_memory(one.example, place.example)
+                for k, one in touches.get(there, ()) for place, _ in pairs
+            ):  # fmt: skip
                 continue
             start = bases.pop() + byte_bounds(storage.root)[0] - byte_bounds(there.root)[0]
             storage.home = _bytes(there.root)[start : start + storage.nbytes]
@@ -125,6 +128,7 @@ class Plan:
         return (
             isinstance(there, Traced) and there.storage.kind == FIXED
             and isinstance(value, Traced) and value.storage.kind == TEMPORARY
+            and value.storage.home is None
             and value.dtype == there.dtype and value.size == there.size
             and value.flags.c_contiguous and there.flags.c_contiguous
             and there.storage.root.flags.c_contiguous

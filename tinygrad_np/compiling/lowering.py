@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -161,6 +162,7 @@ class Lowering:
         self.touched: dict[Node, None] = {}
         self.counts: Counter[str] = Counter()
         self.notes: dict[Node, Any] = {}
+        self.result: Any = None
         self.given: list[tuple[Traced, bool]] = []
         for array, node in log.given:
             stand_in = Traced(self.tape, array, Storage(GIVEN, array.nbytes))
@@ -186,6 +188,7 @@ class Lowering:
             ArrayCode: self._array_code, HostCode: self._host_code,
             Touch: self._touch, Check: self._check,
         }  # fmt: skip
+        self.result = result
         for event in self.log.events:
             handlers[type(event)](event)
         results: list[Result] = []
@@ -285,6 +288,38 @@ class Lowering:
         if isinstance(value, int | float):
             self.constants.append(value)
         return value
+
+    # -- who reads what ----------------------------------------------------------------------------
+
+    @cached_property
+    def _readers(self) -> dict[Node, list[Node]]:
+        """For each node the operations that it is an input of."""
+        readers: dict[Node, list[Node]] = {}
+        for event in self.log.events:
+            for one in event.inputs if isinstance(event, Node) else ():
+                readers.setdefault(self.log.same.get(one, one), []).append(event)
+        return readers
+
+    @cached_property
+    def _otherwise_read(self) -> tuple[set[Node], list[Any]]:
+        """Nodes and arrays that are spoken of past the inputs of operations."""
+        events = self.log.events
+        told = [one.params if isinstance(one, Node) else one for one in events]
+        found = leaves([told, self.result, self.log.reads])
+        nodes = {one for one in found if isinstance(one, Node)}
+        nodes |= {one.node for one in found if isinstance(one, Tensor)}
+        nodes |= {node for one in events if isinstance(one, Sweep) for node in one.arrived}
+        return nodes, [one for one in found if isinstance(one, ndarray)]
+
+    def only_reader(self, node: Node) -> Node | None:
+        """The operation that alone reads a node; None if others do, or if it is spoken of elsewhere."""
+        readers = self._readers.get(node, [])
+        nodes, arrays = self._otherwise_read
+        alone = (
+            len(readers) == 1 and node not in nodes
+            and not any(np.may_share_memory(node.value, one) for one in arrays)
+        )  # fmt: skip
+        return readers[0] if alone else None
 
     # -- operations --------------------------------------------------------------------------------
 

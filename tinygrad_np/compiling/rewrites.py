@@ -6,16 +6,30 @@ adds. `python -m benchmarks` shows what they gain together; the test matrix hold
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ..core import Node, Primitive
-from ..ops.activation import relu
+from ..ops.activation import gelu_tanh, relu
+from ..ops.attention import attention_weights
+from ..ops.convolution import conv
 from ..ops.linalg import linear_2d
 from ..ops.loss import cross_entropy_of_labels
-from .traced import FIXED, GIVEN, INTO_COLUMNS, TEMPORARY, Traced, UntraceableError
+from ..ops.pooling import pool_max
+from .convolution import (
+    Within,
+    are_floats,
+    convolution,
+    convolution_back,
+    passed_back,
+    passed_on,
+    pooling,
+    pooling_back,
+)
+from .traced import FIXED, GIVEN, INTO_COLUMNS, TEMPORARY, Call, Traced, UntraceableError
 
 if TYPE_CHECKING:
     from .lowering import Lowering
@@ -25,6 +39,8 @@ if TYPE_CHECKING:
 SMALL: Final = 1200
 # Elements of an input that is copied, to put a row of ones below it.
 COPIED: Final = 2**14
+# Scores of an attention that are computed by columns.
+SCORES: Final = 2**12
 
 
 # --------------------------------------------------------------------------------------------------
@@ -32,7 +48,9 @@ COPIED: Final = 2**14
 # --------------------------------------------------------------------------------------------------
 
 
-def _relu(lowering: Lowering, node: Node, x: Traced) -> Any:
+def _relu(lowering: Lowering, node: Node, x: Any) -> Any:
+    if isinstance(x, Within):
+        return passed_on(node, x)
     if not isinstance(x, Traced) or x.dtype.kind != "f" or x.size < SMALL:
         raise UntraceableError("relu of few numbers is as it is")
     if x.flags.c_contiguous:
@@ -44,8 +62,10 @@ def _relu(lowering: Lowering, node: Node, x: Traced) -> Any:
     return np.maximum(x, zeros), {}
 
 
-def _relu_back(lowering: Lowering, node: Node, g: Any, y: Any) -> dict[str, Any]:
+def _relu_back(lowering: Lowering, node: Node, g: Any, x: Any, y: Any) -> dict[str, Any]:
     """Where y > 0 instead of x > 0: so x, which nobody else reads, can be written over by y."""
+    if isinstance(x, Within):
+        return passed_back(g, x)
     mask = np.sign(y) if y.dtype.kind == "f" and y.size < SMALL else y > 0
     return {"x": g * mask}
 
@@ -119,6 +139,85 @@ def _linear_back(lowering: Lowering, node: Node, g: Any, W: Any) -> dict[str, An
 
 
 # --------------------------------------------------------------------------------------------------
+# Attention
+# --------------------------------------------------------------------------------------------------
+
+
+def _turned(s: Traced) -> Any:
+    """A stack of products ``a @ b`` as the transposes of ``b.T @ a.T``.
+
+    What is reduced over the last axis then runs along memory: several times as fast for rows of tens
+    of numbers. Where nobody else reads the product as it was, it is not computed.
+    """
+    for call in reversed(s.tape.calls):
+        if isinstance(call, Call) and call.result is s:
+            if call.function is not np.matmul or call.args[0].ndim < 3 or call.args[1].ndim < 3:
+                break
+            a, b = call.args
+            return np.matmul(b.swapaxes(-1, -2), a.swapaxes(-1, -2)).mT
+    raise UntraceableError("no stack of products")
+
+
+def _attention(lowering: Lowering, node: Node, s: Any, mask: Any, *, causal: bool) -> Any:
+    product = node.inputs[0]
+    if not isinstance(s, Traced) or s.size < SCORES or lowering.only_reader(product) is not node:
+        raise UntraceableError("few scores, or scores that others read")
+    if len(node.inputs) > 1 and node.inputs[1].needs:
+        raise UntraceableError("a mask that learns")
+    turned = _turned(s)
+    p = attention_weights.fn(turned, mask, causal=causal)
+    lowering.values[product] = turned
+    lowering.notes[node] = True
+    return p, {}
+
+
+def _attention_back(lowering: Lowering, node: Node, g: Any, y: Any) -> dict[str, Any]:
+    if node not in lowering.notes or not isinstance(g, Traced):
+        raise UntraceableError("attention as it is")
+    g = _turned(g)
+    ones = g.tape.filled(1, g.shape[-1:], g.dtype)
+    d = g - np.matmul(g * y, ones)[..., None]
+    d *= y
+    return {"s": d}
+
+
+# --------------------------------------------------------------------------------------------------
+# GELU
+# --------------------------------------------------------------------------------------------------
+
+
+def _gelu(lowering: Lowering, node: Node, x: Any) -> Any:
+    """``y = (x/2) h`` with ``h = 1 + tanh(u)``, ``u = (c + 0.044715 c x**2) x``: two passes less."""
+    if not are_floats(x):
+        raise UntraceableError("gelu as it is")
+    c = math.sqrt(2 / math.pi)
+    u = x * x
+    u *= 0.044715 * c
+    u += c
+    u *= x
+    h = np.tanh(u)
+    h += 1
+    y = 0.5 * x
+    y *= h
+    lowering.notes[node] = h
+    return y, {"t": _Later()}
+
+
+def _gelu_back(lowering: Lowering, node: Node, g: Any, x: Any, y: Any) -> dict[str, Any]:
+    """``dx = g (h/2 + y (2 - h) u')``, since ``1 - tanh(u)**2 = h (2 - h)``: three passes less."""
+    if node not in lowering.notes:
+        raise UntraceableError("gelu as it is")
+    c, h = math.sqrt(2 / math.pi), lowering.notes[node]
+    slope = x * x
+    slope *= 3 * 0.044715 * c
+    slope += c
+    slope *= 2 - h
+    slope *= y
+    slope += 0.5 * h
+    return {"x": slope * g}
+
+
+# --------------------------------------------------------------------------------------------------
 # Softmax cross-entropy
 # --------------------------------------------------------------------------------------------------
 
@@ -172,12 +271,20 @@ def subtract_at(x: Any, index: Any, value: Any) -> None:
 
 
 FORWARD: Final[dict[Primitive, Callable[..., Any]]] = {
+    conv: convolution,
     relu: _relu,
+    pool_max: pooling,
+    gelu_tanh: _gelu,
     linear_2d: _linear,
+    attention_weights: _attention,
     cross_entropy_of_labels: _cross_entropy,
 }
 BACKWARD: Final[dict[Primitive, Callable[..., dict[str, Any]]]] = {
+    conv: convolution_back,
     relu: _relu_back,
+    pool_max: pooling_back,
+    gelu_tanh: _gelu_back,
     linear_2d: _linear_back,
+    attention_weights: _attention_back,
     cross_entropy_of_labels: _cross_entropy_back,
 }

@@ -24,7 +24,7 @@ from ..derivation.layout import identifier
 from ..errors import GradientError
 from .buffers import Plan, touched
 from .lowering import Guard, Host, Store, changes
-from .traced import FIXED, FRESH, VIEW, WRITES, Call, Traced
+from .traced import FIXED, FRESH, OWNED, VIEW, WRITES, Call, Traced
 
 UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 MISS = object()  # what a function returns that does not fit its arguments
@@ -275,6 +275,7 @@ class Source:
             return self._call(call)
         if (
             call.out is None
+            and call.kind != OWNED
             and call.result.__class__ is Traced
             and self.plan.array(call.result) is not None
         ):
@@ -301,7 +302,9 @@ class Source:
                 by_name = texts[function.nin :] or function in (np.maximum, np.minimum)
                 texts.insert(function.nin, f"{'out=' * bool(by_name)}{self._token(out)}")
             return f"{self._object(function, function.__name__)}({', '.join(texts)})"
-        owner = getattr(function, "__self__", None)
+        owner: Any = getattr(function, "__self__", None)
+        if call.kind == OWNED:
+            return f"{self._object(owner, owner.name)}.{function.__name__}({', '.join(texts)})"
         if isinstance(owner, np.ufunc):
             if out is not None:
                 texts.append(f"out={self._token(out)}")

@@ -78,7 +78,8 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
     -----
     Unless ``exact``, long narrow arrays are laid out column by column, a bias is part of the product
     with its weights, and probabilities are divided by their sum last: NumPy then adds up in another
-    order, and the results differ by rounding.
+    order, and the results differ by rounding. A convolution's bias is added after the 2x2 maxima that
+    follow it: where rounding makes two sums equal, the larger product wins, not the first sum.
     A branch on a tensor (``if loss > 10:``) is guarded: where it goes the other way, the step runs
     as it is and that way is captured, too. Gradients are left where the next run overwrites them
     and copied when ``.grad`` is read. Results are arrays of the caller's own, without a graph: a
@@ -249,7 +250,7 @@ class Compiled(Generic[P, R]):
         self._new = 0  # sets of arguments in a row that were not known
         self._state = 0
         self._lock = Lock()
-        update_wrapper(self, step)
+        update_wrapper(self, step, updated=())  # not its attributes, which may be called as ours
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         if not self._lock.acquire(False):

@@ -37,6 +37,7 @@ INTO_COLUMNS: Final = "into columns"  # the same; the result lies column by colu
 MAKES: Final = "makes"  # gives an array of its own
 VIEW: Final = "view"  # gives a view of its first argument
 WRITES: Final = "writes"  # writes into its first argument
+OWNED: Final = "owned"  # a method, which gives arrays that are its object's memory
 
 
 class Storage:
@@ -205,6 +206,16 @@ class Tape:
             raise UntraceableError("an array of Python objects")
         return Traced(self, example, Storage(TEMPORARY, example.nbytes, example))
 
+    def owned(self, method: Callable[..., Any], args: tuple[Any, ...], *arrays: Any) -> Any:
+        """Write down a call that leaves its results in arrays of its object, as long as that is."""
+        results = []
+        for array in arrays:
+            results.append(Traced(self, array, Storage(TEMPORARY, array.nbytes, array)))
+            results[-1].storage.home = array.ravel("K").view(np.uint8)
+        result = tuple(results) if len(results) > 1 else results[0]
+        self.calls.append(Call(method, args, {}, result, OWNED, self.note))
+        return result
+
     def write(self, function: Callable[..., Any], *args: Any, **options: Any) -> None:
         """Write down a call that changes its first argument."""
         args[0].storage.writes += 1
@@ -221,6 +232,37 @@ class Tape:
             out.example[...] = function(*examples(args), **examples(options))
         self.calls.append(Call(function, args, options, out, kind, self.note, out))
         return out
+
+    def moved(self, value: Traced, place: Traced) -> bool:
+        """Whether ``value``, transposes of products, can be computed where it would be copied to.
+
+        A matrix product writes rows that are apart from each other as fast as rows that are not.
+        """
+        calls = [call for call in self.calls if isinstance(call, Call)]
+        calls = [
+            call for call in calls if any(one.storage is value.storage for one in call.touches)
+        ]
+        if not calls:
+            return False
+        made, *views = calls
+        if made.function is not np.matmul or made.kind != INTO or made.out is not None:
+            return False
+        values = [made.result, *[call.result for call in views]]
+        chained = all(
+            call.function is np.transpose and call.args[0] is source
+            for call, source in zip(views, values)
+        )
+        if not chained or values[-1] is not value:
+            return False
+        there = [place.example]
+        for call in reversed(views):
+            there.append(there[-1].transpose(np.argsort(call.args[1])))
+        if place.itemsize not in there[-1].strides[-2:]:
+            return False  # for BLAS a matrix lies by rows or by columns
+        there[-1][...] = made.result.example
+        for one, example in zip(values, reversed(there)):
+            one.example, one.storage = example, place.storage
+        return True
 
     def mark(self) -> int:
         return len(self.calls)
@@ -417,7 +459,8 @@ class Traced:
             return self.tape.call(np.reshape, (self, example.shape), {}, VIEW, example)
         fresh = empty(self.tape, example.shape, example.dtype)
         within = self.tape.call(np.reshape, (fresh, self.shape), {}, VIEW)
-        self.tape.write(np.copyto, within, self)
+        if not self.tape.moved(self, within):
+            self.tape.write(np.copyto, within, self)
         return fresh
 
     def ravel(self, order: str = "C") -> Any:
