@@ -131,8 +131,8 @@ def fit(
         Whether the ranks of an MPI job train this model together, each with its share of every
         batch; see `nn.parallel`. Without a job it changes nothing.
     compile : bool, optional
-        Whether the step is compiled (see `tinygrad_np.compile`): by default where it can be, with
-        True also with a warning where it cannot. Weights then differ by rounding from those of a
+        Whether the step is compiled (see `tinygrad_np.compile`) after the first `AS_IT_IS` batches: by
+        default where it can be, with True also with a warning where it cannot. Weights then differ by rounding from those of a
         run that is not; with a `Checkpoint` or ``resume`` they are the same to the bit.
 
     Returns
@@ -249,6 +249,7 @@ def fit(
     return run.history
 
 
+AS_IT_IS = 50  # batches before the step is compiled, which takes as long as some tens of small ones
 COPIED = 100  # batches after which the weights are copied, in case that later ones are not finite
 
 
@@ -338,7 +339,7 @@ class _Loop:
         for step, (x, y, weights) in enumerate(served, start=1):
             place, run.step = f"epoch {run.epoch}, step {step}", step
             to_copy = good.batches % COPIED == 0
-            replayed = self.replayable and not to_copy
+            replayed = self.replayable and good.batches > AS_IT_IS and not to_copy
             if replayed:
                 error, outputs = self.whole_step(x, y, weights)
             else:

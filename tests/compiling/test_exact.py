@@ -46,7 +46,7 @@ def fitted(**options: Any) -> tuple[nn.Sequential, nn.History]:
     model = network()
     history = nn.fit(
         model, (X, LABELS), loss=nn.SoftmaxCrossEntropy(), optimizer=nn.SGD(lr=0.1, momentum=0.9),
-        epochs=4, batch_size=16, seed=0, verbose=False, **options,
+        epochs=8, batch_size=16, seed=0, verbose=False, **options,
     )  # fmt: skip
     return model, history
 
@@ -77,9 +77,9 @@ def test_fit_runs_compiled_code() -> None:
     model = nn.Sequential(Counting(6, 3, rng=0))
     nn.fit(
         model, (X[:192], LABELS[:192]), loss=nn.SoftmaxCrossEntropy(), optimizer=nn.SGD(lr=0.1),
-        epochs=5, batch_size=16, seed=0, verbose=False,
+        epochs=20, batch_size=16, seed=0, verbose=False,
     )  # fmt: skip
-    assert called.count(True) < 60 / 2  # of 60 steps
+    assert called.count(True) < 51 + 10  # of 240 steps
 
 
 def test_fit_says_why_it_does_not_compile_when_asked_to() -> None:
@@ -94,14 +94,14 @@ def test_fit_says_why_it_does_not_compile_when_asked_to() -> None:
     def run(compile: bool | None) -> None:
         model = nn.Sequential(Looking(6, 3, rng=0))
         nn.fit(
-            model, (X, LABELS), loss=nn.SoftmaxCrossEntropy(), optimizer=nn.SGD(lr=0.1), epochs=2,
+            model, (X, LABELS), loss=nn.SoftmaxCrossEntropy(), optimizer=nn.SGD(lr=0.1), epochs=20,
             batch_size=40, verbose=False, compile=compile,
         )  # fmt: skip
 
-    with pytest.warns(UserWarning, match="Python took the array out of .*linear"):
+    with pytest.warns(UserWarning, match=r"Python took|the step changes"):
         run(True)
     run(None)  # silently
-    assert len(seen) == 2 * (10 + 1)
+    assert len(seen) == 2 * (100 + 1)
 
 
 def test_a_loss_that_is_not_finite_stops_a_compiled_run_before_the_update() -> None:
@@ -110,10 +110,10 @@ def test_a_loss_that_is_not_finite_stops_a_compiled_run_before_the_update() -> N
 
     class Poison(nn.Callback):
         def on_step_end(self, run: Any) -> None:
-            if run.epoch == 3 and run.step == 2:
+            if run.epoch == 8 and run.step == 2:
                 model[0].b.data[...] = np.inf
 
-    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"epoch 3, step 3"):
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"epoch 8, step 3"):
         nn.fit(
             model, (x, LABELS), loss=nn.SoftmaxCrossEntropy(), optimizer=nn.SGD(lr=0.1), epochs=9,
             batch_size=20, shuffle=False, verbose=False, callbacks=[Poison()],
