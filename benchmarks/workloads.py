@@ -174,7 +174,7 @@ def w6() -> Chain:
     return Chain(
         "a chain of 10,000 elementwise operations on 32 numbers, squared error, SGD",
         [w.astype(np.float32), b.astype(np.float32)],
-        [(x.astype(np.float32), t.astype(np.float32))], SGD(lr=1e-4), steps=2,
+        [(x.astype(np.float32), t.astype(np.float32))], SGD(lr=1e-4), steps=4,
     )  # fmt: skip
 
 

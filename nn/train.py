@@ -131,9 +131,10 @@ def fit(
         Whether the ranks of an MPI job train this model together, each with its share of every
         batch; see `nn.parallel`. Without a job it changes nothing.
     compile : bool, optional
-        Whether the step is compiled (see `tinygrad_np.compile`) after the first `AS_IT_IS` batches: by
-        default where it can be, with True also with a warning where it cannot. Weights then differ by rounding from those of a
-        run that is not; with a `Checkpoint` or ``resume`` they are the same to the bit.
+        Whether the step is compiled (see `tinygrad_np.compile`) after the first `AS_IT_IS` batches:
+        by default where it can be, with True also with a warning where it cannot. Weights then
+        differ by rounding from those of a run that is not; with a `Checkpoint` or ``resume`` they
+        are the same to the bit.
 
     Returns
     -------
