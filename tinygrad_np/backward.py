@@ -230,7 +230,7 @@ def sweep(
     hooked: list[Node] = []
     nodes: list[Any] = reach(outputs, wanted if partial and wanted else (), hooked)
     ends = _last_uses(nodes, hooked) if hooked else {}
-    useful = None if wanted is None else _between(nodes, wanted)
+    useful = None if wanted is None else between(nodes, wanted)
     targets = frozenset(wanted or ())
     pending: dict[Node, Any] = {}
     for node, g in zip(outputs, cotangents):
@@ -285,7 +285,7 @@ def _run_leaf_hooks(leaves: Iterable[Node], pending: dict[Node, Any]) -> None:
             pending[leaf] = _run_hooks(leaf, pending[leaf])
 
 
-def _between(nodes: list[Node], wanted: Sequence[Node]) -> set[Node]:
+def between(nodes: list[Node], wanted: Sequence[Node]) -> set[Node]:
     """Those of ``nodes`` (youngest first) and of ``wanted`` that lead to a wanted node."""
     useful = set(wanted)
     for node in reversed(nodes):

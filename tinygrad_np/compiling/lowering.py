@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from ..backward import added_rows, reach
+from ..backward import added_rows, between, reach, unbroadcast
 from ..core import Node, Primitive, Tensor, parameter_names
 from ..derivation.layout import identifier
 from ..tree import leaves, rebuild
@@ -412,7 +412,7 @@ class Lowering:
     def _sweep(self, event: Sweep) -> None:
         wanted = event.wanted
         nodes = reach(event.outputs, wanted if event.partial and wanted else ())
-        useful = None if wanted is None else _between(nodes, wanted)
+        useful = None if wanted is None else between(nodes, wanted)
         targets = frozenset(wanted or ())
         pending: dict[Node, Any] = {}
         for node, g in zip(event.outputs, event.cotangents):
@@ -507,15 +507,10 @@ class Lowering:
         return self.tape.call(formula, tuple(asked))
 
     def _unbroadcast(self, g: Any, shape: tuple[int, ...]) -> Any:
-        """As `backward.unbroadcast`, on stand-ins."""
-        extra = g.ndim - len(shape)
-        if extra == 1 and g.ndim == 2 and g.shape[1] == shape[0]:
-            return rows_added(g) if isinstance(g, Traced) else added_rows(g)
-        stretched = tuple([
-            axis for axis in range(g.ndim)
-            if axis < extra or (shape[axis - extra] == 1 and g.shape[axis] != 1)
-        ])  # fmt: skip
-        return (g.sum(axis=stretched) if stretched else g).reshape(shape)
+        """As `backward.unbroadcast`, whose sum of rows calls BLAS on arrays alone."""
+        if isinstance(g, Traced) and g.ndim == 2 and shape == g.shape[1:]:
+            return rows_added(g)
+        return unbroadcast(g, shape)
 
     # -- what the step keeps -----------------------------------------------------------------------
 
@@ -702,14 +697,6 @@ def changes(line: Any) -> bool:
         return False
     written = line.out if line.kind != WRITES else line.args[0]
     return isinstance(written, Traced) and written.storage.kind == FIXED
-
-
-def _between(nodes: list[Node], wanted: Sequence[Node]) -> set[Node]:
-    useful = set(wanted)
-    for node in reversed(nodes):
-        if not useful.isdisjoint(node.inputs):
-            useful.add(node)
-    return useful
 
 
 def _as_array(d: Any) -> Any:
