@@ -234,6 +234,33 @@ def test_numbers_around_the_step_count_as_arguments() -> None:
         assert compiled(x_of(1)).item() == step(x_of(1)).item()
 
 
+def test_a_variable_that_is_gone_is_missed_as_before() -> None:
+    space: dict[str, Any] = {"factor": 2.0}
+    exec("def step(x):\n    return x * factor", space)
+    compiled = tg.compile(space["step"])
+    for _ in range(4):
+        assert compiled(np.ones(2)).tolist() == [2.0, 2.0]
+    del space["factor"]
+    with pytest.raises(NameError, match="factor"):
+        compiled(np.ones(2))
+    space["factor"] = 3.0
+    assert compiled(np.ones(2)).tolist() == [3.0, 3.0]
+
+
+def test_equal_numbers_in_a_list_are_the_same_numbers() -> None:
+    rates = [0.5, 2.0]
+    compiled = tg.compile(lambda x: x * rates[0] * rates[1])
+    for _ in range(4):
+        compiled(np.ones(2))
+    rates[1] = float("2.0")  # another object
+    for _ in range(2):
+        assert compiled(np.ones(2)).tolist() == [1.0, 1.0]
+    assert compiled._same()
+    assert "1 variants" in repr(compiled)
+    rates[1] = 3.0
+    assert compiled(np.ones(2)).tolist() == [1.5, 1.5]
+
+
 def test_other_arguments_are_other_programs() -> None:
     w = weight(3)
 

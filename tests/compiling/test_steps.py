@@ -148,6 +148,26 @@ def test_dropout_goes_on_where_the_generator_was() -> None:
     assert states[0] == states[1]
 
 
+def test_few_rows_stay_rows_where_targets_are_rows() -> None:
+    def make() -> Training:
+        rng = np.random.default_rng(2)
+        wide = nn.Dense(6, 4, activation="tanh", rng=rng)
+        return Training(network(wide, nn.Dense(4, 2, rng=rng)), nn.SGD(lr=0.1), nn.MSE())
+
+    eager, ours = twins(make)
+    step = tg.compile(ours.step)
+    for i in range(12):  # 5 rows of 6 columns: each is copied beside a one
+        rows = slice(5 * i, 5 * i + 5)
+        a, b = eager.step(X[rows], TARGETS[rows]), step(X[rows], TARGETS[rows])
+        assert a.item() == pytest.approx(b.item(), rel=2e-5)
+    same(eager, ours)
+    names = step._latest.rehearsal.__globals__
+    assert "    inputs[...] = x\n" in step.source
+    assert names["inputs"].strides == (28, 4)
+    assert names["linear1"].flags.f_contiguous  # a product reads it
+    assert names["linear2"].flags.c_contiguous  # targets are taken from it
+
+
 def test_squared_error_and_float64() -> None:
     rng = np.random.default_rng(2)
 

@@ -29,6 +29,14 @@ SAMPLE: Final = 256
 # Elements of a list that are compared one by one, which is faster for so many.
 FEW: Final = 12
 MISSING: Final = object()
+# What reading a place raises when there is nothing any more.
+GONE: Final = (KeyError, AttributeError, ValueError)
+SAME: Final = """def same():
+    try:
+        return {}
+    except GONE:
+        return False
+"""
 NUMBERS: Final = (bool, int, float, complex, str, bytes, type(None), np.generic)
 
 
@@ -123,7 +131,8 @@ class Around:
         """A variable in a dict of variables."""
         value = space.get(key, MISSING)
         if not isinstance(value, ModuleType):
-            self._place(f"{{}}.get({key!r}, MISSING)", space, name)
+            missing = f"{{}}.get({key!r}, MISSING)"
+            self._place(missing if value is MISSING else f"{{}}[{key!r}]", space, name)
         if value is not MISSING:
             self._walk(value, name)
 
@@ -227,22 +236,22 @@ class Around:
 
     def _compile(self) -> None:
         """Write ``same()``: whether each variable is the very object that it was."""
-        space: dict[str, Any] = {"MISSING": MISSING, "is_": is_}
+        self.space: dict[str, Any] = {"MISSING": MISSING, "GONE": GONE, "is_": is_}
         tests = []
         for i, (place, value) in enumerate(zip(self.places, self.values)):
-            space[f"o{i}"], space[f"v{i}"] = place.owner, value
+            self.space[f"o{i}"] = place.owner
+            self._name(i, value)
             text = place.text.format(f"o{i}")
             if isinstance(place.owner, list) and len(value) <= FEW:
                 tests.append(f"len(o{i}) == {len(value)}")
-                tests += [f"o{i}[{k}] is v{i}[{k}]" for k in range(len(value))]
+                tests += [f"o{i}[{k}] is v{i}_{k}" for k in range(len(value))]
             elif text.startswith("tuple("):
                 inside = text[len("tuple(") : -1]
                 tests.append(f"len(o{i}) == {len(value)} and all(map(is_, {inside}, v{i}))")
             else:
                 tests.append(f"{text} is v{i}")
-        self.space = space
-        exec(f"def same():\n    return {' and '.join(tests) or True}", space)
-        self.same: Callable[[], bool] = space["same"]
+        exec(SAME.format(" and ".join(tests) or True), self.space)
+        self.same: Callable[[], bool] = self.space["same"]
 
     def changed(self) -> str | None:
         """The name of a variable that is another one, or is another number, than it was."""
@@ -250,8 +259,15 @@ class Around:
             now = _read(place)
             if not _alike(self.values[i], now):
                 return place.name
-            self.values[i] = self.space[f"v{i}"] = now  # an equal number: the very object next time
+            self.values[i] = now
+            self._name(i, now)  # an equal number: the very object next time
         return None
+
+    def _name(self, i: int, value: Any) -> None:
+        """Give ``same()`` a value, and its parts if those are compared one by one."""
+        self.space[f"v{i}"] = value
+        if isinstance(self.places[i].owner, list) and len(value) <= FEW:
+            self.space |= {f"v{i}_{k}": one for k, one in enumerate(value)}
 
     def give_way(self, function: Callable[[], Any]) -> None:
         """Call a function that every replay calls, too, and look no more at what it changes."""
@@ -288,7 +304,7 @@ def _read(place: Place) -> Any:
     """The value in a place; MISSING where there is none any more."""
     try:
         return eval(place.text.format("owner"), {"owner": place.owner, "MISSING": MISSING})
-    except (ValueError, AttributeError):
+    except GONE:
         return MISSING
 
 

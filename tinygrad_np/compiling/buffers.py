@@ -188,11 +188,10 @@ class Plan:
         return block
 
     def _with_ones(self, storage: Storage, value: Traced) -> Any:
-        """Memory of its own, whose last elements are 1 and stay so."""
-        more = storage.ones * value.itemsize
-        block = aligned(storage.nbytes + more)
+        """Memory of its own: what is 1 and never written to stays so."""
+        block = aligned(storage.nbytes + storage.ones * value.itemsize)
         self.blocks.append(block)
-        block[-more:].view(value.dtype)[:] = 1
+        block.view(value.dtype)[:] = 1
         return block
 
     # -- arrays ------------------------------------------------------------------------------------

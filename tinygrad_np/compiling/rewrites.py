@@ -29,7 +29,17 @@ from .convolution import (
     pooling,
     pooling_back,
 )
-from .traced import FIXED, GIVEN, INTO_COLUMNS, TEMPORARY, Call, Traced, UntraceableError
+from .traced import (
+    FIXED,
+    GIVEN,
+    INTO_COLUMNS,
+    INTO_ROWS,
+    TEMPORARY,
+    Call,
+    Storage,
+    Traced,
+    UntraceableError,
+)
 
 if TYPE_CHECKING:
     from .lowering import Lowering
@@ -39,6 +49,8 @@ if TYPE_CHECKING:
 SMALL: Final = 1200
 # Elements of an input that is copied, to put a row of ones below it.
 COPIED: Final = 2**14
+# Rows of a batch so short that where a product's result lies costs the product nothing.
+FEW_ROWS: Final = 64
 # Scores of an attention that are computed by columns.
 SCORES: Final = 2**12
 
@@ -85,9 +97,23 @@ def _linear(lowering: Lowering, node: Node, x: Any, W: Any, b: Any) -> Any:
     if not isinstance(x, Traced) or both is None or x.dtype != W.dtype or W.shape[1] > 64:
         raise UntraceableError("weights and bias that do not lie together")
     ones = _with_ones(x)
-    y = x.tape.call(np.dot, (ones, both), {}, INTO_COLUMNS)
+    rows = len(x) <= FEW_ROWS and _stay_rows(lowering, node)
+    y = x.tape.call(np.dot, (ones, both), {}, INTO_ROWS if rows else INTO_COLUMNS)
     lowering.notes[node] = (ones, both)
     return y, {}
+
+
+def _stay_rows(lowering: Lowering, node: Node) -> bool:
+    """Whether what is computed from a node meets no further product and no cross-entropy.
+
+    Both take columns; what comes from outside, such as targets, lies by rows.
+    """
+    reader = lowering.only_reader(node)
+    while reader is not None and reader.primitive not in (linear_2d, cross_entropy_of_labels):
+        if np.ndim(reader.value) == 0:
+            return True
+        reader = lowering.only_reader(reader)
+    return False
 
 
 def _joined(W: Any, b: Any) -> Traced | None:
@@ -106,11 +132,13 @@ def _joined(W: Any, b: Any) -> Traced | None:
 
 
 def _with_ones(x: Traced) -> Traced:
-    """x with a column of ones, column by column in memory that keeps the ones."""
+    """x with a column of ones, in memory that keeps the ones."""
     storage = x.storage
     if not (storage.kind == TEMPORARY and x.covers() and x.flags.f_contiguous and x.ndim == 2):
         if x.storage.kind != GIVEN or x.size > COPIED or x.shape[1] > 64:
             raise UntraceableError("only a small argument of the step is worth a copy")
+        if x.shape[0] < x.shape[1]:
+            return _copied_beside_ones(x)
         copied = x.tape.temporary(np.empty_like(x.example, order="F"))
         copied.label = x.label or "inputs"
         x.tape.write(np.copyto, copied, x)
@@ -121,6 +149,18 @@ def _with_ones(x: Traced) -> Traced:
     example[:, :-1] = x.example
     made = Traced(x.tape, example, storage)
     made.label = f"{x.label}_1"
+    return made
+
+
+def _copied_beside_ones(x: Traced) -> Traced:
+    """Few long rows of x, copied row by row, each with a one at its end."""
+    storage = Storage(TEMPORARY, x.example.nbytes)
+    storage.ones = len(x)
+    made = Traced(x.tape, np.ones((len(x), x.shape[1] + 1), x.dtype), storage)
+    copied = made[:, :-1]
+    copied.label = x.label or "inputs"
+    made.label = f"{copied.label}_1"
+    x.tape.write(np.copyto, copied, x)
     return made
 
 

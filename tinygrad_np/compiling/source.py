@@ -317,6 +317,9 @@ class Source:
             return f"{texts[0]}.dot({texts[1]})"
         if function is operator.getitem:
             return f"{texts[0]}[{self._index(args[1])}]"
+        if function is np.copyto and "where" not in call.options:
+            # The same, without the detour through NumPy's protocol.
+            return f"{texts[0]}[...] = {texts[1]}"
         if function is operator.setitem:
             return f"{texts[0]}[{self._index(args[1])}] = {texts[2]}"
         if function is np.transpose and args[1] == tuple(range(len(args[1])))[::-1]:

@@ -50,7 +50,7 @@ class Storage:
         self.nbytes = nbytes
         self.root = root
         self.home: Any = None  # bytes of an array that stays, in which it is to be
-        self.ones = 0  # elements that follow it, all 1, in memory that nobody else uses
+        self.ones = 0  # elements more than that, all 1, in memory that nobody else uses
         self.memory: Any = None
         self.writes = 0  # so far
 
@@ -191,7 +191,7 @@ class Tape:
             raise UntraceableError(f"a result of type {type(example).__name__}")
         if kind == VIEW:
             return Traced(self, example, args[0].storage)
-        if kind == MAKES or (kind != ELEMENTWISE and np.ndim(example) == 0):
+        if kind == MAKES or (kind not in (ELEMENTWISE, INTO_ROWS) and np.ndim(example) == 0):
             return Traced(self, np.asarray(example), Storage(FRESH, example.nbytes))
         example = np.asarray(example)
         columns = kind == INTO_COLUMNS or (is_tall(example.shape) and kind != INTO_ROWS)
@@ -644,8 +644,10 @@ def _dot(tape: Tape, a: Any, b: Any, out: Any = None) -> Any:
             return tape.call(np.dot, (a, b))
         return tape.call(np.matmul, (a, b), {}, INTO)
     if out is None:
-        # x.T @ g is the gradient of weights, which lie row by row.
-        return tape.call(np.dot, (a, b), {}, INTO_ROWS if a.turned else INTO)
+        # x.T @ g is the gradient of weights, which lie row by row. A reduction to one number takes
+        # longer with out= than without; of products, it does not.
+        rows = a.turned or a.ndim == b.ndim == 1
+        return tape.call(np.dot, (a, b), {}, INTO_ROWS if rows else INTO)
     return tape.into(_target(tape, out), np.dot, (a, b), {})
 
 
