@@ -565,7 +565,7 @@ for _name, _operator in _operators():
 
 def _is_dense(array: Any) -> bool:
     """Whether every element lies somewhere between the first byte and the last, and none twice."""
-    if array.size <= 1:
+    if array.flags.c_contiguous:
         return True
     low, high = byte_bounds(array)
     long = [stride for n, stride in zip(array.shape, array.strides) if n > 1]
