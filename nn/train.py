@@ -342,7 +342,8 @@ class _Loop:
             to_copy = good.batches % COPIED == 0
             replayed = self.replayable and good.batches > AS_IT_IS and not to_copy
             if replayed:
-                error, outputs = self.whole_step(x, y, weights)
+                given = (x, y) if weights is None else (x, y, weights)
+                error, outputs = self.whole_step(*given)
             else:
                 if accumulate == 1 or step % accumulate == 1:
                     optimizer.zero_grad()
@@ -374,7 +375,7 @@ class _Loop:
             ranks.end_epoch()
         return _mean(total, rows, summed, ranks) | _measured(self.metrics, seen, ranks)
 
-    def _whole_step(self, x: Array, y: Array, weights: Array | None) -> tuple[Any, Any]:
+    def _whole_step(self, x: Array, y: Array, weights: Array | None = None) -> tuple[Any, Any]:
         """One batch, forward and back, and the update; the loss, and the outputs for metrics."""
         run = self.run
         run.optimizer.zero_grad()

@@ -10,6 +10,7 @@ import pytest
 
 import nn
 import tinygrad_np as tg
+from tinygrad_np.compiling.source import MISS
 from tinygrad_np.errors import ArgumentError, DtypeError
 
 
@@ -232,6 +233,20 @@ def test_numbers_around_the_step_count_as_arguments() -> None:
     compiled = tg.compile(step)
     for rate in (1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 1.0):  # noqa: B007  # the step reads it
         assert compiled(x_of(1)).item() == step(x_of(1)).item()
+
+
+def test_numbers_beside_arrays_are_compared_in_every_call() -> None:
+    compiled = tg.compile(lambda x, k, y=None: {"sum": x * k + (0 if y is None else y)})
+    one, two = np.ones(2), np.full(2, 2.0)
+    for _ in range(4):
+        assert compiled(one, 2.0)["sum"].tolist() == [2.0, 2.0]
+    assert compiled._fast is not None
+    assert compiled._fast(one, compiled) is MISS
+    assert compiled(two, float("2.0"))["sum"].tolist() == [4.0, 4.0]
+    assert compiled(one, 3.0)["sum"].tolist() == [3.0, 3.0]
+    assert compiled(one, 2.0, two)["sum"].tolist() == [4.0, 4.0]
+    assert compiled(one, 2.0, None)["sum"].tolist() == [2.0, 2.0]
+    assert compiled(two, 2)["sum"].tolist() == [4.0, 4.0]
 
 
 def test_a_variable_that_is_gone_is_missed_as_before() -> None:

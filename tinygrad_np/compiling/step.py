@@ -172,6 +172,23 @@ class Variant:
             return MISS
         return self._called(self.function, arrays)
 
+    def shortcut(self, args: Sequence[Any]) -> Callable[..., Any]:
+        """What runs it for arguments as these are, and gives MISS for others."""
+        places = [i for i, one in enumerate(args) if isinstance(one, np.ndarray | Tensor)]
+        alone = len(places) == len(args) and self.finish is None
+        if alone and not (self.pinned or self.around.arrays or self.lowered.generators):
+            return self.function
+        others = [(i, one) for i, one in enumerate(args) if i not in places]
+
+        def run(*args: Any) -> Any:
+            if self.around.arrays and self.around.overwritten():
+                return MISS
+            if any(args[i] is not one for i, one in others):
+                return MISS  # though it may be an equal number
+            return self.run([args[i] for i in places])
+
+        return run
+
     def rehearse(self, arrays: Sequence[Any]) -> Any:
         return self._called(self.rehearsal, arrays)
 
@@ -353,10 +370,9 @@ class Compiled(Generic[P, R]):
     def _remember(self, variant: Variant, args: Any, options: Any) -> None:
         """Let the next call try this one first, past all that is slow."""
         self._latest = variant
-        flat = not options and all(type(one) in (np.ndarray, Tensor) for one in args)
-        simple = flat and variant.finish is None and not variant.lowered.generators
-        watched = variant.pinned or variant.around.arrays or core.current_mode() != core.Mode()
-        self._fast = variant.function if simple and not watched else None
+        flat = all(isinstance(one, (np.ndarray, Tensor, *NUMBERS)) for one in args)
+        usual = flat and not options and core.current_mode() == core.Mode()
+        self._fast = variant.shortcut(args) if usual else None
         self._same = variant.around.same
         self._count = len(args)
         self._state = Surroundings.state
