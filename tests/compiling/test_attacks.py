@@ -21,6 +21,7 @@ import pytest
 
 import nn
 import tinygrad_np as tg
+from tinygrad_np.errors import ArgumentError
 
 
 def x_of(k: int, *shape: int) -> Any:
@@ -621,7 +622,16 @@ def test_numbers_that_an_operation_computes_from_labels(name: str) -> None:
         return x_of(k, 24, 4), np.random.default_rng(k).integers(0, 3, 24)
 
     compiled = agree(make, args=args, calls=20)
-    assert (compiled.reason is None) == (name != "ignored")
+    assert compiled.reason is None
+
+
+def test_a_mean_over_ignored_rows_alone_fails_as_before() -> None:
+    compiled = tg.compile(lambda z, t: tg.softmax_cross_entropy(z, t, ignore_label=1))
+    for k in range(4):
+        compiled(x_of(k, 3, 3), np.array([0, 1, 2]))
+    with pytest.raises(ArgumentError, match="at least one row that counts"):
+        compiled(x_of(4, 3, 3), np.array([1, 1, 1]))
+    assert compiled.reason is None
 
 
 # --------------------------------------------------------------------------------------------------

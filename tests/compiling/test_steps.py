@@ -220,6 +220,35 @@ def test_another_momentum_that_makes_or_drops_a_state_does() -> None:
     same(eager, ours)
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_several_backward_passes_before_an_update(exact: bool) -> None:
+    def make() -> Training:
+        return Training(network(), nn.Adam(lr=0.01), nn.SoftmaxCrossEntropy())
+
+    def accumulated(one: Training) -> Any:
+        def step(x: Any, t: Any) -> Any:
+            one.optimizer.zero_grad()
+            total = 0.0
+            for rows in (slice(0, 10), slice(10, 20), slice(20, 25)):
+                loss = one.loss(one.model(x[rows]), t[rows]) / 3
+                loss.backward()
+                total = total + loss.detach()
+            one.optimizer.step()
+            return total
+
+        return step
+
+    eager, ours = twins(make)
+    step = tg.compile(accumulated(ours), exact=exact)
+    expected = eager.run(accumulated(eager), LABELS)
+    got = ours.run(step, LABELS)
+    assert step.reason is None
+    np.testing.assert_allclose(got, expected, rtol=0 if exact else 2e-5)
+    same(eager, ours)
+    for p, q in zip(eager.model.parameters(), ours.model.parameters()):
+        np.testing.assert_allclose(q.grad, p.grad, rtol=0 if exact else 1e-4, atol=1e-6)
+
+
 def test_a_last_batch_with_fewer_rows() -> None:
     eager, ours = twins(lambda: Training(network(), nn.Adam(lr=0.01), nn.SoftmaxCrossEntropy()))
     step = tg.compile(ours.step)

@@ -518,14 +518,18 @@ class Lowering:
         for leaf, g, before, after in event.leaves:
             if self.value(leaf).storage.kind == GIVEN and leaf not in self.replaced:
                 raise UnreplayableError("a gradient flows to an argument of the step.")
+            kept = self._kept(leaf, g)
             if before is not None:
-                raise UnreplayableError(
-                    f"backward() adds to a gradient that {leaf.label} has already: call zero_grad() "
-                    "in the step, before backward()."
-                )
-            if leaf not in self.gradients:
+                held = self.gradients.get(leaf)
+                if held is None:
+                    raise UnreplayableError(
+                        f"backward() adds to a gradient that {leaf.label} has from before the step: "
+                        "call zero_grad() in the step, before the first backward()."
+                    )
+                kept = self._kept(leaf, held + kept)
+            elif leaf not in self.gradients:
                 self.clean[leaf] = None
-            kept = self.gradients[leaf] = self._kept(leaf, g)
+            self.gradients[leaf] = kept
             self._know(after, kept)
 
     def _kept(self, leaf: Node, g: Any) -> Traced:

@@ -262,7 +262,7 @@ def _weighted(
         raise ArgumentError(message(name, "label_smoothing within [0, 1]", f"{smoothing}"))
     counts: Any = True
     if ignore_label is not None:
-        labels = np.asarray(plain(labels))
+        labels = np.asanyarray(plain(labels))  # what a compiled step is given stays seen
         if labels.shape == np.shape(plain(scores)):
             raise ArgumentError(message(name, "integer labels with ignore_label", "probabilities"))
         counts = labels.reshape(-1) != ignore_label
