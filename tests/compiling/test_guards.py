@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import nn
 import tinygrad_np as tg
 from tinygrad_np.compiling.source import MISS
+from tinygrad_np.core import plain
 from tinygrad_np.errors import ArgumentError, DtypeError
 
 
@@ -247,6 +249,77 @@ def test_numbers_beside_arrays_are_compared_in_every_call() -> None:
     assert compiled(one, 2.0, two)["sum"].tolist() == [4.0, 4.0]
     assert compiled(one, 2.0, None)["sum"].tolist() == [2.0, 2.0]
     assert compiled(two, 2)["sum"].tolist() == [4.0, 4.0]
+
+
+def penalty(x: Any, w: tg.Tensor) -> Any:
+    leaf = tg.Tensor(x, requires_grad=True)
+    loss = tg.exp((leaf * w).sum())
+    (g,) = tg.gradients(loss, [leaf], create_graph=True)
+    (loss + (g * g).sum()).backward()
+    return loss
+
+
+def saliency(x: Any, w: tg.Tensor) -> Any:
+    leaf = tg.Tensor(x, requires_grad=True)
+    for _ in range(2):
+        tg.exp((leaf * w).sum()).backward()
+    return leaf.grad
+
+
+def cut_in_two(x: Any, w: tg.Tensor) -> Any:
+    h = tg.exp(x * w).detach()
+    h.requires_grad = True
+    (h * w).sum().backward()
+    return h.grad
+
+
+def probe(x: Any, w: tg.Tensor) -> Any:
+    zeros = tg.Tensor(np.zeros(3), requires_grad=True)
+    ((zeros + x) * w).sum().backward()
+    return zeros.grad
+
+
+@pytest.mark.parametrize("kind", [penalty, saliency, cut_in_two, probe])
+def test_leaves_that_the_step_makes(kind: Any) -> None:
+    w, twin = weight(3), weight(3)
+
+    def step(x: Any, w: tg.Tensor = w) -> Any:
+        w.grad = None
+        return kind(x, w)
+
+    compiled = tg.compile(step)
+    for k in range(8):
+        got, expected = compiled(x_of(k)), step(x_of(k), twin)
+        np.testing.assert_allclose(*map(plain, (got, expected)), rtol=1e-12)
+        np.testing.assert_allclose(w.grad, twin.grad, rtol=1e-12)
+    assert compiled.reason is None
+    assert "1 variants" in repr(compiled)
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_leaf_that_is_made_once_and_kept_out_of_sight(clean: bool) -> None:
+    w, box = weight(3), SimpleNamespace()
+
+    def step(x: Any) -> Any:
+        leaf = vars(box).get("leaf", w)
+        if leaf is w and vars(box).get("begun"):
+            vars(box)["leaf"] = leaf = weight(3)
+        vars(box)["begun"] = True
+        w.grad = None
+        if clean:
+            leaf.grad = None
+        loss = (x * leaf * w).sum()
+        loss.backward()
+        return loss
+
+    compiled = tg.compile(step, warn=False)
+    total = np.zeros(3)
+    for k in range(8):
+        compiled(x_of(k))
+        if k > 0:
+            total = x_of(k) * w.data + (0 if clean else total)
+            np.testing.assert_allclose(vars(box)["leaf"].grad, total, rtol=1e-12)
+    assert (compiled.reason is None) == clean
 
 
 def test_a_variable_that_is_gone_is_missed_as_before() -> None:

@@ -156,6 +156,7 @@ class Lowering:
         self.regions: list[tuple[int, int, Any, Traced]] = []  # by place in memory, sorted
         self.leaves: dict[Node, Any] = {}
         self.gradients: dict[Node, Traced | None] = {}
+        self.passing: dict[Node, Traced | None] = {}  # gradients of leaves that the step makes
         self.clean: dict[Node, None] = {}
         self.generators: dict[int, np.random.Generator] = {}
         self.constants: list[Any] = []
@@ -171,9 +172,12 @@ class Lowering:
             if node is not None:
                 self.values[node] = stand_in
         self.replaced: dict[Node, Traced | None] = dict.fromkeys(moved)
+        self.written: set[Node] = set()
         for event in log.events:
             if isinstance(event, Assignment):
                 self.replaced.setdefault(event.leaf)
+            if isinstance(event, Assignment | Touch):
+                self.written.add(event.leaf)
         for node, value in log.reads:
             if isinstance(value, ndarray) and self._stays(node):
                 if node in self.replaced:
@@ -516,21 +520,26 @@ class Lowering:
 
     def _delivery(self, event: Delivery) -> None:
         for leaf, g, before, after in event.leaves:
-            if self.value(leaf).storage.kind == GIVEN and leaf not in self.replaced:
-                raise UnreplayableError("a gradient flows to an argument of the step.")
-            kept = self._kept(leaf, g)
+            kept: Any = self._kept(leaf, g)
+            made_here = self._is_made_here(leaf)  # it is gone after the step: others keep theirs
+            gradients = self.passing if made_here else self.gradients
             if before is not None:
-                held = self.gradients.get(leaf)
+                held: Any = gradients.get(leaf)
                 if held is None:
                     raise UnreplayableError(
                         f"backward() adds to a gradient that {leaf.label} has from before the step: "
                         "call zero_grad() in the step, before the first backward()."
                     )
                 kept = self._kept(leaf, held + kept)
-            elif leaf not in self.gradients:
+            elif leaf not in gradients and not made_here:
                 self.clean[leaf] = None
-            self.gradients[leaf] = kept
+            gradients[leaf] = kept
             self._know(after, kept)
+
+    def _is_made_here(self, leaf: Node) -> bool:
+        """Whether the step made a leaf, as of an argument for a penalty on its gradient."""
+        # A write makes a leaf as new as what was computed after it.
+        return leaf.order >= self.log.start and leaf not in self.written
 
     def _kept(self, leaf: Node, g: Any) -> Traced:
         """A cotangent as an array of the leaf's dtype, in memory of its own."""

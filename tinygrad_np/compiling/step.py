@@ -487,7 +487,10 @@ class Compiled(Generic[P, R]):
     def _changed(self, variant: Variant, log: Log, result: Any) -> str | None:
         """What the log of another run says that is not in the one that was compiled."""
         moved = frozenset([node for node, _ in variant.lowered.replaced])
-        lowered = lower(log, result, self.exact, moved)
+        try:
+            lowered = lower(log, result, self.exact, moved)
+        except UnreplayableError as error:
+            return str(error).rstrip(".")
         made = False
         for ours, theirs in zip(variant.lowered.constants, lowered.constants):
             made = made or (isinstance(ours, np.ndarray | float) and ours is not theirs)
@@ -503,6 +506,8 @@ class Compiled(Generic[P, R]):
                 )
         if len(lowered.constants) != len(variant.lowered.constants):
             return "it computed something else"
+        if lowered.gradients.keys() != variant.lowered.gradients.keys():
+            return "it gave gradients to other tensors"
         if made or variant.pinned:
             variant.pin(log)
         return None
