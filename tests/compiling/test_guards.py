@@ -296,8 +296,8 @@ def test_leaves_that_the_step_makes(kind: Any) -> None:
     assert "1 variants" in repr(compiled)
 
 
-@pytest.mark.parametrize("clean", [False, True])
-def test_a_leaf_that_is_made_once_and_kept_out_of_sight(clean: bool) -> None:
+@pytest.mark.parametrize("cleared", ["inside", "outside", "never"])
+def test_a_leaf_that_is_made_once_and_kept_out_of_sight(cleared: str) -> None:
     w, box = weight(3), SimpleNamespace()
 
     def step(x: Any) -> Any:
@@ -306,7 +306,7 @@ def test_a_leaf_that_is_made_once_and_kept_out_of_sight(clean: bool) -> None:
             vars(box)["leaf"] = leaf = weight(3)
         vars(box)["begun"] = True
         w.grad = None
-        if clean:
+        if cleared == "inside":
             leaf.grad = None
         loss = (x * leaf * w).sum()
         loss.backward()
@@ -317,9 +317,11 @@ def test_a_leaf_that_is_made_once_and_kept_out_of_sight(clean: bool) -> None:
     for k in range(8):
         compiled(x_of(k))
         if k > 0:
-            total = x_of(k) * w.data + (0 if clean else total)
+            total = x_of(k) * w.data + (total if cleared == "never" else 0)
             np.testing.assert_allclose(vars(box)["leaf"].grad, total, rtol=1e-12)
-    assert (compiled.reason is None) == clean
+            if cleared == "outside":
+                vars(box)["leaf"].grad = None
+    assert (compiled.reason is None) == (cleared != "never")
 
 
 def test_a_variable_that_is_gone_is_missed_as_before() -> None:
