@@ -193,6 +193,12 @@ def told(event: str, *what: Any) -> None:
         getattr(log, event)(*what)
 
 
+def seen(event: str, node: Node, value: Any) -> Any:
+    """As `told`, of a value on its way in or out; a log may hand on an array that it knows again."""
+    log = _mode.get().log
+    return value if log is None else getattr(log, event)(node, value)
+
+
 class no_grad(mode):
     """Do not record: nothing computed inside needs a gradient (context manager and decorator).
 
@@ -276,9 +282,7 @@ class Tensor:
     @property
     def data(self) -> NDArray[Any]:
         """The ndarray itself, not a copy. Setting it keeps shape and dtype."""
-        if _active:
-            told("read", self.node, self.node.value)
-        return self.node.value
+        return seen("read", self.node, self.node.value) if _active else self.node.value
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
@@ -289,7 +293,7 @@ class Tensor:
                 "data: its gradient would belong to the old. Make a new Tensor, or .detach() it."
             )
         if _active:
-            told("set", node, value)
+            value = seen("set", node, value)
         if value is not node.value:
             value = asarray(plain(value), dtype=node.value.dtype)
             if value.shape != node.value.shape:
@@ -372,14 +376,13 @@ class Tensor:
     @property
     def grad(self) -> NDArray[Any] | None:
         """The accumulated gradient: an ndarray of the tensor's shape and dtype, or None."""
-        if _active:
-            told("read_gradient", self.node, self.node.gradient())
-        return self.node.gradient()
+        g = self.node.gradient()
+        return seen("read_gradient", self.node, g) if _active else g
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
         if _active:
-            told("set_gradient", self.node, value)
+            value = seen("set_gradient", self.node, value)
         if value is not None:
             value = asarray(plain(value), dtype=self.dtype)
             if value.shape != self.shape:

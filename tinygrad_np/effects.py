@@ -34,11 +34,10 @@ def on_arrays(function: Callable[..., Any], *arrays: Any, **options: Any) -> Any
     >>> tg.on_arrays(np.add, velocity, 1.0, out=velocity)
     array([1., 1.])
     """
-    result = function(*arrays, **options)
     log = current_log()
-    if log is not None:
-        log.array_code(function, arrays, options, result)
-    return result
+    if log is None:
+        return function(*arrays, **options)
+    return log.array_code(function, arrays, options)
 
 
 def each_time(function: Callable[[], Any]) -> None:

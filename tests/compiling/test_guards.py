@@ -175,7 +175,7 @@ def test_what_cannot_be_replayed_says_why() -> None:
         w.grad = None
         loss = (x * w).sum()
         loss.backward()
-        w.data = w.data - 0.1 * w.grad
+        w.data = np.asarray(w.data) - 0.1 * np.asarray(w.grad)
         return loss
 
     calls = [(x_of(k),) for k in range(8)]
@@ -185,7 +185,7 @@ def test_what_cannot_be_replayed_says_why() -> None:
         w.grad = None
         loss = (x * w).sum()
         loss.backward()
-        w.grad = w.grad * 2
+        w.grad = np.asarray(w.grad) * 2
         return loss
 
     assert "gradient of 'w' was set" in runs_as_it_is(sets_gradient, (x_of(0),), (x_of(1),))

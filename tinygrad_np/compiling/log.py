@@ -12,7 +12,7 @@ import dis
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from numpy.lib.array_utils import byte_bounds
 from .. import core, operators
 from ..core import Node, Tensor, handle, mode, tick
 from ..errors import TensorError
+from ..ops.index import is_basic
 from ..tree import leaves
 
 ENGINE = str(Path(__file__).parents[1])
@@ -78,6 +79,14 @@ class Touch(NamedTuple):
     leaf: Node
 
 
+class Write(NamedTuple):
+    """``array[index] = value``, in an array that code of the user's took out of a tensor."""
+
+    array: Node
+    index: Any
+    value: Any
+
+
 class Gradient(NamedTuple):
     """``leaf.grad = value``."""
 
@@ -127,6 +136,8 @@ class Log:
     ----------
     around : Around
         The variables that the step reads.
+    exact : bool
+        Whether what NumPy does to arrays must be the same to the bit when Tensors are given to it.
     start : int
         When the step began, on the clock of the nodes.
     events : list
@@ -135,8 +146,13 @@ class Log:
         The arrays among the arguments, as the step saw them; the node of one that was a Tensor.
     reads : list of (Node, object)
         What Python took out of tensors.
-    user_reads, gradient_reads : list of (Node, object)
-        What code that is none of a library took out of tensors, and out of ``.grad``.
+    user_reads : list of (Node, object)
+        What code that is none of a library took out of tensors.
+    handed : dict
+        By identity, the node of a parameter's array, a gradient, or a view of one, that such code
+        was given instead: one whose NumPy calls are recorded, and what is written into it.
+    parameters : list of Node
+        Whose arrays were handed out.
     same : dict
         Nodes that hold the array of another node.
     arrays : dict
@@ -145,14 +161,16 @@ class Log:
         Why the step cannot be replayed.
     """
 
-    def __init__(self, around: Any) -> None:
+    def __init__(self, around: Any, exact: bool = False) -> None:
         self.around = around
+        self.exact = exact
         self.start = tick()
         self.events: list[Any] = []
         self.given: list[tuple[Any, Node | None]] = []
         self.reads: list[tuple[Node, Any]] = []
         self.user_reads: list[tuple[Node, Any]] = []
-        self.gradient_reads: list[tuple[Node, Any]] = []
+        self.handed: dict[int, tuple[Any, Node]] = {}
+        self.parameters: list[Node] = []
         self.same: dict[Node, Node] = {}
         self.arrays: dict[int, tuple[Any, Node]] = {}
         self.before: dict[Node, Any] = {}
@@ -254,13 +272,16 @@ class Log:
 
     # -- what the engine tells ---------------------------------------------------------------------
 
-    def read(self, node: Node, value: Any) -> None:
+    def read(self, node: Node, value: Any) -> Any:
         """Python took the value of a node: the array itself, or a number."""
         frame = _reader()
         if frame.f_code.co_filename.startswith(ENGINE):
-            return  # it reads shapes; an operation that looks at numbers tells of it with `checked`
+            return value  # it reads shapes; operations that look at numbers tell of it: `checked`
         self.reads.append((node, value))
         if not is_library(frame.f_globals.get("__name__")):
+            if node.primitive is None and node.needs and type(value) is np.ndarray:
+                self.parameters.append(node)
+                return self._hand_out(value)
             self.user_reads.append((node, value))
         if type(value) is not np.ndarray and _may_branch(frame):
             self.refuse(
@@ -268,6 +289,34 @@ class Log:
                 "so a replay could not tell which way to go. Compare tensors (`if loss > 10:`), or "
                 "take the number outside of the step."
             )
+        return value
+
+    def _hand_out(self, value: Any) -> Given:
+        """An array that stays the tensor's own, as one whose NumPy calls and writes are recorded."""
+        given = self.array(value, Node(value))
+        self.handed[id(given)] = (given, self.arrays[id(given)][1])
+        return given
+
+    def part(self, given: Given, index: Any) -> Given | None:
+        """A view of an array that was handed out, to be written into as well."""
+        if id(given) not in self.handed or not is_basic(index):
+            return None
+        view = given.view(np.ndarray)[index]
+        return self._hand_out(view) if isinstance(view, np.ndarray) else None
+
+    def write(self, given: Given, index: Any, value: Any) -> bool:
+        """Write into an array, if it was handed out; False if it was not."""
+        _, node = self.handed.get(id(given), (None, None))
+        if node is None or not is_basic(index):
+            return False
+        there = node.value[index]
+        bare = _bare(value)
+        if not (
+            isinstance(bare, np.ndarray) and _is_place(bare, there)
+        ):  # p[i] += x has written it
+            node.value[index] = bare
+            self.events.append(Write(node, index, _lifted(value)))
+        return True
 
     def looked(self, node: Node, name: str) -> None:
         """A function said something of the numbers of a node."""
@@ -275,11 +324,11 @@ class Log:
             self.reads.append((node, Said(name)))
             self.user_reads.append((node, Said(name)))
 
-    def read_gradient(self, node: Node, value: Any) -> None:
+    def read_gradient(self, node: Node, value: Any) -> Any:
         frame = _reader()
-        by_user = not is_library(frame.f_globals.get("__name__"))
-        if by_user and value is not None and not _asks_for_none(frame):
-            self.gradient_reads.append((node, value))
+        if value is None or is_library(frame.f_globals.get("__name__")) or _asks_for_none(frame):
+            return value
+        return self._hand_out(value)
 
     def checked(self, array: Any, limit: int) -> None:
         self.events.append(Check(array, limit))
@@ -290,19 +339,34 @@ class Log:
     def same_as(self, node: Node, other: Node) -> None:
         self.same[node] = other
 
-    def set(self, node: Node, value: Any) -> None:
-        self.events.append(Touch(node) if value is node.value else Assignment(node, value))
+    def set(self, node: Node, value: Any) -> Any:
+        bare = _bare(value)
+        if bare is node.value or (value is not bare and _is_place(bare, node.value)):
+            self.events.append(Touch(node))
+            return node.value
+        self.events.append(Assignment(node, _lifted(value)))
+        return bare
 
-    def array_code(self, *what: Any) -> None:
-        self.events.append(ArrayCode(*what))
+    def array_code(
+        self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
+        """Call a function of plain arrays that every replay calls, too."""
+        args, options = _changed((args, options), _bare)
+        result = self.apart(partial(function, *args, **options))
+        self.events.append(ArrayCode(function, args, options, result))
+        return result
 
     def host_code(self, function: Callable[[], Any]) -> None:
         """Call a function that each replay calls, too: what it changes is not the step's doing."""
         self.around.give_way(function)
         self.events.append(HostCode(function))
 
-    def set_gradient(self, node: Node, value: Any) -> None:
-        self.events.append(Gradient(node, value))
+    def set_gradient(self, node: Node, value: Any) -> Any:
+        bare = _bare(value)
+        if value is not bare and node.grad is not None and _is_place(bare, node.gradient()):
+            return node.grad
+        self.events.append(Gradient(node, _lifted(value)))
+        return bare
 
     def swept(self, *what: Any) -> None:
         self.events.append(Sweep(*what))
@@ -327,6 +391,11 @@ def is_library(module: str | None) -> bool:
 
 def _same(a: Any, b: Any) -> bool:
     return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
+
+
+def _is_place(a: Any, b: Any) -> bool:
+    """Whether two arrays are the same place in memory."""
+    return bool(a.__array_interface__ == b.__array_interface__)
 
 
 def _reader() -> Any:
@@ -367,6 +436,11 @@ def _conditional_jumps(code: CodeType) -> tuple[int, ...]:
 
 
 MISSING: Final = object()
+# NumPy functions that add up, or order ties, otherwise than the operations on Tensors do.
+ROUNDED_OTHERWISE: Final = frozenset({
+    "argsort", "dot", "einsum", "eigvalsh", "inner", "multi_dot", "norm", "prod", "qr", "svdvals",
+    "tensordot", "vecdot",
+})  # fmt: skip
 # Options of ufuncs as they are where nobody gives any.
 PLAIN_OPTIONS: Final[dict[str, Any]] = {"out": None, "dtype": None, "where": True}
 
@@ -392,10 +466,17 @@ class Given(np.ndarray[Any, Any]):
         """A NumPy call done on Tensors, so that it is recorded; the results are arrays again."""
         if self.log.within:
             return operation(*_changed(args, _bare), **_changed(options, _bare))
+        name = getattr(operation, "__name__", "")
+        if self.log.exact and name in ROUNDED_OTHERWISE:
+            self.log.refuse(
+                f"np.{name} on an array rounds otherwise than the operation on a Tensor, and "
+                f"exact=True allows no such thing. Call it on a Tensor, or leave exact=True out."
+            )
+            return operation(*_changed(args, _bare), **_changed(options, _bare))
         try:
             result = operation(*_changed(args, _lifted), **_changed(options, _lifted))
         except (TensorError, TypeError) as error:
-            self.log.refuse(f"a NumPy call on an argument of the step is not recorded: {error}")
+            self.log.refuse(f"a NumPy call on an array of the step is not recorded: {error}")
             return operation(*_changed(args, _bare), **_changed(options, _bare))
         return _changed(result, self._lowered)
 
@@ -407,7 +488,7 @@ class Given(np.ndarray[Any, Any]):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if any(isinstance(one, Tensor) for one in inputs):
             return NotImplemented  # the Tensor's turn
-        call = getattr(ufunc, method)
+        call = ufunc if method == "__call__" else getattr(ufunc, method)
         if self.log.within:
             return call(*_changed(inputs, _bare), **_changed(options, _bare))
         # ndarray.sum() and its like say of all options that they are not given.
@@ -415,6 +496,9 @@ class Given(np.ndarray[Any, Any]):
             key: value for key, value in options.items()
             if value is not np._NoValue and value is not PLAIN_OPTIONS.get(key, MISSING)
         }  # fmt: skip
+        if method == "__call__" and given.keys() == {"out"} and self._takes(given["out"], inputs):
+            self.log.write(given["out"][0], ..., self._recorded(call, *inputs))
+            return given["out"][0]
         unseen = sorted(given.keys() & {"out", "dtype", "where", "initial"})
         if unseen or method == "at":
             self.log.refuse(
@@ -428,6 +512,15 @@ class Given(np.ndarray[Any, Any]):
             return written[0] if len(written) == 1 else result
         return self._recorded(call, *inputs, **given)
 
+    def _takes(self, outs: tuple[Any, ...], inputs: tuple[Any, ...]) -> bool:
+        """Whether a result of these inputs goes into one array that was handed out, as in p -= x."""
+        there = outs[0]
+        if len(outs) > 1 or id(there) not in self.log.handed:
+            return False
+        dtype = np.result_type(*_changed(inputs, _bare))
+        shape = np.broadcast_shapes(there.shape, *map(np.shape, inputs))
+        return shape == there.shape and np.can_cast(dtype, there.dtype, "same_kind")
+
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         if self.log.within or function in operators.ABOUT or function in operators.LIKE:
             return function(*_changed(args, _bare), **_changed(options, _bare))
@@ -440,13 +533,20 @@ class Given(np.ndarray[Any, Any]):
         return self._recorded(lambda x: x.copy(), self)
 
     def __getitem__(self, index: Any) -> Any:
+        part = None if self.log.within else self.log.part(self, index)
+        if part is not None:
+            return part
         return self._recorded(lambda x, index: x[index], self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if not self.log.within and self.log.write(self, index, value):
+            return
         self.log.refuse(
             "the step writes into an array it was given."
             if self.log.is_argument(self) else
-            "the step writes into an array that it computed from an argument. Make it a Tensor first."
+            "the step writes into elements that an array or a list names. Write x[...] = np.where(...)."
+            if id(self) in self.log.handed else
+            "the step writes into an array that it computed. Make it a Tensor first."
         )  # fmt: skip
         super().__setitem__(index, value)
 
@@ -490,7 +590,11 @@ for _name in (
 ):  # fmt: skip
 
     def _method(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
-        return self._recorded(lambda x, *args: getattr(x, _name)(*args, **options), self, *args)
+        def call(x: Any, *args: Any) -> Any:
+            return getattr(x, _name)(*args, **options)
+
+        call.__name__ = _name
+        return self._recorded(call, self, *args)
 
     setattr(Given, _name, _method)
 
@@ -505,8 +609,8 @@ for _name in (
 
     def _unseen(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
         self.log.refuse(
-            f"the step calls .{_name}() of an array it was given, and a replay would not. Write it "
-            "as a function of NumPy, or do it before the step."
+            f"the step calls .{_name}() of an array that it was given or took from a tensor, and a "
+            "replay would not. Write it as a function of NumPy, or do it outside of the step."
         )
         return getattr(self.view(np.ndarray), _name)(*args, **options)
 

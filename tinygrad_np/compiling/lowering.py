@@ -7,6 +7,7 @@ as one call.
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from .log import (
     Sweep,
     Touch,
     UnreplayableError,
+    Write,
 )
 from .rewrites import BACKWARD, FORWARD
 from .traced import (
@@ -190,7 +192,7 @@ class Lowering:
             Node: self._operation, Sweep: self._sweep, Delivery: self._delivery,
             Gradient: self._gradient, Assignment: self._assignment, Branch: self._branch,
             ArrayCode: self._array_code, HostCode: self._host_code,
-            Touch: self._touch, Check: self._check,
+            Touch: self._touch, Check: self._check, Write: self._write,
         }  # fmt: skip
         self.result = result
         for event in self.log.events:
@@ -289,6 +291,8 @@ class Lowering:
             return value
         if type(value) in (tuple, list):
             return type(value)([self.parameter(part) for part in value])
+        if isinstance(value, slice):
+            self.parameter((value.start, value.stop, value.step))
         if isinstance(value, int | float):
             self.constants.append(value)
         return value
@@ -596,6 +600,22 @@ class Lowering:
             value = value.astype(event.leaf.value.dtype)
         self.lines.append(Store(event.leaf, value))
         self.values[event.leaf] = value
+
+    def _write(self, event: Write) -> None:
+        there = self.value(event.array)
+        value = self.value(event.value.node) if isinstance(event.value, Tensor) else event.value
+        if not isinstance(value, Traced):
+            value = self.parameter(value)
+        self.parameter(event.index)
+        if there.storage.kind == GIVEN:
+            raise UnreplayableError(
+                "the step writes into an array that another is set for each time."
+            )
+        self.tape.note = "data"
+        if event.index is Ellipsis:
+            self.tape.write(np.copyto, there, value)
+        else:
+            self.tape.write(operator.setitem, there, event.index, value)
 
     def _touch(self, event: Touch) -> None:
         self.touched[event.leaf] = None

@@ -409,7 +409,7 @@ class Compiled(Generic[P, R]):
         state = State([one.lowered for one in waiting])
         before = state.now()
         surroundings = Surroundings.state
-        log = Log(around)
+        log = Log(around, self.exact)
         try:
             result = self._logged(log, args, options)
         except UnreplayableError as error:
@@ -551,12 +551,6 @@ def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> Non
     for event in log.events:
         if isinstance(event, ArrayCode):
             handed |= {id(leaf) for leaf in leaves([event.args, event.options])}
-    for node, value in log.gradient_reads:
-        if id(value) not in handed:
-            raise UnreplayableError(
-                f"Python computes with the gradient of {node.label}, and a replay would not. Do it "
-                "in tg.on_arrays, or with nn.clip_norm or nn.clip_value."
-            )
     changing = {*lowered.touched, *[one.leaf for one in lowered.lines if isinstance(one, Store)]}
     computed = {event for event in log.events if isinstance(event, Node)}
     for node, value in log.user_reads:
@@ -569,6 +563,9 @@ def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> Non
                 "replay would not. Compute with the tensor, or do it in tg.on_arrays."
             )
         around.watch(node.value)
+    for node in log.parameters:  # their arrays may have become plain ones
+        if node not in changing:
+            around.watch(node.value)
 
 
 def _written(lowered: Lowered) -> list[Any]:
