@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ..core import Tensor
-from .log import UnreplayableError, is_library
+from .log import CONVERSIONS, UnreplayableError, is_library
 
 # Variables and elements of lists; more than that is data.
 MANY: Final = 4096
@@ -101,6 +101,11 @@ class Around:
         if isinstance(value, NUMBERS) or id(value) in self.seen:
             return
         self.seen[id(value)] = value
+        if any(value is one for one in CONVERSIONS.originals.values()):
+            raise UnreplayableError(
+                f"it calls NumPy's function by the name {name}, and what that makes of an array leaves "
+                f"no record. Call it as np.{value.__name__}."
+            )
         for kinds, walk in self.WALKS:
             if isinstance(value, kinds):
                 walk(self, value, name)

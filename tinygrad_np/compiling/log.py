@@ -11,9 +11,11 @@ from __future__ import annotations
 import dis
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial, wraps
 from pathlib import Path
+from threading import Lock
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
@@ -153,6 +155,8 @@ class Log:
         was given instead: one whose NumPy calls are recorded, and what is written into it.
     parameters : list of Node
         Whose arrays were handed out.
+    scalars : set
+        The identities of arrays without axes for which NumPy gives a scalar.
     same : dict
         Nodes that hold the array of another node.
     arrays : dict
@@ -171,6 +175,7 @@ class Log:
         self.user_reads: list[tuple[Node, Any]] = []
         self.handed: dict[int, tuple[Any, Node]] = {}
         self.parameters: list[Node] = []
+        self.scalars: set[int] = set()
         self.same: dict[Node, Node] = {}
         self.arrays: dict[int, tuple[Any, Node]] = {}
         self.before: dict[Node, Any] = {}
@@ -230,8 +235,10 @@ class Log:
             elif not _same(original, before):
                 self.refuse("an argument is an array that the step changes.")
 
-    def recording(self) -> mode:
-        return mode(everything=True, watchers=(self.events.append,), log=self)
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        with CONVERSIONS, mode(everything=True, watchers=(self.events.append,), log=self):
+            yield
 
     # -- operations on plain arrays ----------------------------------------------------------------
 
@@ -282,6 +289,9 @@ class Log:
             if node.primitive is None and node.needs and type(value) is np.ndarray:
                 self.parameters.append(node)
                 return self._hand_out(value)
+            if self.same.get(node, node).primitive is not None and type(value) is np.ndarray:
+                self.reads.pop()
+                return self.array(value, Node(value))
             self.user_reads.append((node, value))
         if type(value) is not np.ndarray and _may_branch(frame):
             self.refuse(
@@ -460,6 +470,11 @@ class Given(np.ndarray[Any, Any]):
 
     def _tensor(self) -> Tensor:
         known = self.log.arrays.get(id(self))
+        if known is None and not self.log._is_given(self):
+            self.log.refuse(
+                "NumPy made an array of one of the step's in a way that leaves no record. Compute with "
+                "a Tensor."
+            )
         return handle(Node(self.view(np.ndarray)) if known is None else known[1])
 
     def _recorded(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -478,7 +493,12 @@ class Given(np.ndarray[Any, Any]):
         except (TensorError, TypeError) as error:
             self.log.refuse(f"a NumPy call on an array of the step is not recorded: {error}")
             return operation(*_changed(args, _bare), **_changed(options, _bare))
-        return _changed(result, self._lowered)
+        made = _changed(result, self._lowered)
+        if isinstance(made, Given) and made.ndim == 0:  # of an array NumPy may make a scalar
+            plain = operation(*_changed(args, _bare), **_changed(options, _bare))
+            if isinstance(plain, np.generic):
+                self.log.scalars.add(id(made))
+        return made
 
     def _lowered(self, leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -502,9 +522,8 @@ class Given(np.ndarray[Any, Any]):
         unseen = sorted(given.keys() & {"out", "dtype", "where", "initial"})
         if unseen or method == "at":
             self.log.refuse(
-                f"np.{ufunc.__name__} on an argument of the step, or on what was computed from it, "
-                f"is called with {unseen[0]}= or in place. Write x = x + 1 for x += 1, or compute with "
-                "a Tensor."
+                f"np.{ufunc.__name__} on an array of the step is called with {unseen[0]}=, as x += y is "
+                "with out=, and leaves no record. Write x = x + y, or compute with a Tensor."
                 if unseen else f"np.{ufunc.__name__}.at on an array leaves no record."
             )  # fmt: skip
             written = given.get("out", ())
@@ -585,8 +604,8 @@ class Given(np.ndarray[Any, Any]):
 
 # Methods that NumPy computes in C, past the protocols above.
 for _name in (
-    "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "round", "clip", "dot", "diagonal",
-    "trace", "flatten", "mean", "var", "std", "prod", "any", "all",
+    "reshape", "ravel", "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "round",
+    "clip", "dot", "diagonal", "trace", "flatten", "mean", "var", "std", "prod", "any", "all",
 ):  # fmt: skip
 
     def _method(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
@@ -615,6 +634,73 @@ for _name in (
         return getattr(self.view(np.ndarray), _name)(*args, **options)
 
     setattr(Given, _name, _unseen)
+
+
+# Of a scalar, which such an array stands for.
+for _name in ("__round__", "__hash__", "is_integer", "as_integer_ratio", "hex"):
+
+    def _unseen_of_scalar(self: Given, *args: Any, _name: str = _name) -> Any:
+        self.log.refuse(
+            f"the step calls .{_name}() of a number that NumPy computed, and a replay would not. Do "
+            "it outside of the step."
+        )
+        return getattr(self.view(np.ndarray)[()], _name)(*args)
+
+    setattr(Given, _name, _unseen_of_scalar)
+
+
+class Conversions:
+    """While a log is kept: ``np.asarray(x)`` and its like, which no protocol of NumPy's tells of.
+
+    They would make plain arrays of those that are recorded, and what Python computes from these, or
+    decides by them, would not be seen. So their names in NumPy's module stand for functions that do
+    the same to all other arguments, in threads that keep no log, and in the engine.
+    """
+
+    NAMES = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.count = 0
+        self.originals = {name: getattr(np, name) for name in self.NAMES}
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.count += 1
+            if self.count == 1:
+                for name, original in self.originals.items():
+                    setattr(np, name, _telling(original))
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.count -= 1
+            if self.count == 0:
+                for name, original in self.originals.items():
+                    setattr(np, name, original)
+
+
+CONVERSIONS: Final = Conversions()
+
+
+def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def convert(a: Any, dtype: Any = None, *args: Any, **options: Any) -> Any:
+        log = core.current_log()
+        seen = [one for one in leaves(a) if isinstance(one, Given)] if log is not None else ()
+        if not seen or log.within or sys._getframe(1).f_code.co_filename.startswith(ENGINE):
+            return original(a, dtype, *args, **options)
+        if a is not seen[0] or args or options.keys() - {"copy"}:
+            log.refuse(
+                f"np.{original.__name__} of arrays in a list, or with options, leaves no record. "
+                "Write np.stack([...]), x.copy() or x.astype(dtype)."
+            )
+            return original(_changed(a, _bare), dtype, *args, **options)
+        if dtype is not None and np.dtype(dtype) != a.dtype:
+            return a.astype(dtype)
+        copies = original.__name__ == "array" and options.get("copy", True)
+        return a.copy() if copies or id(a) in log.scalars else a
+
+    return convert
 
 
 def _lifted(leaf: Any) -> Any:

@@ -686,7 +686,7 @@ class Lowering:
             if known is None and isinstance(leaf, Given):
                 known = (leaf, self.value(leaf._tensor().node))
             if known is not None:
-                return Result("array", known[1])
+                return Result("scalar" if id(leaf) in self.log.scalars else "array", known[1])
             if self._region(leaf) is not None:
                 return Result("array", self.located(leaf))
             raise UnreplayableError("the step returns an array that Python computed.")
@@ -707,6 +707,11 @@ class Lowering:
             raise UnreplayableError(
                 f"the step returns a {type(leaf).__name__}, and a replay could not make another one. "
                 "Return Tensors, arrays and numbers, in tuples, lists and dicts."
+            )
+        if isinstance(leaf, int | float | complex | np.generic) and self.log.handed:
+            raise UnreplayableError(
+                f"the step returns the number {leaf!r:.20}, and Python may have computed it from the "
+                "array of a parameter, or a gradient. Return what NumPy makes of the array, or a Tensor."
             )
         return Result("constant", leaf)
 

@@ -433,9 +433,9 @@ class Compiled(Generic[P, R]):
                 self._judge(entry, variant, self._changed(variant, log, result) or difference)
                 if variant.rehearsed:
                     self._remember(variant, args, options)
-                return _unwrapped(result)
+                return _unwrapped(log, result)
         self._add(entry, log, result, around)
-        return _unwrapped(result)
+        return _unwrapped(log, result)
 
     def _judge(self, entry: Entry, variant: Variant, difference: str | None) -> None:
         """Let a variant run alone from now on, or drop it."""
@@ -772,11 +772,16 @@ def _objects(tree: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-def _unwrapped(result: Any) -> Any:
+def _unwrapped(log: Log, result: Any) -> Any:
     """What a step returned while its arguments were watched, as it returns it otherwise."""
-    return rebuild(
-        result, lambda leaf: leaf.view(np.ndarray) if isinstance(leaf, np.ndarray) else leaf
-    )
+
+    def bare(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        array = leaf.view(np.ndarray)
+        return array[()] if id(leaf) in log.scalars else array
+
+    return rebuild(result, bare)
 
 
 def _finisher(result: Any) -> Callable[[Any], Any] | None:
