@@ -153,8 +153,10 @@ class Log:
     handed : dict
         By identity, the node of a parameter's array, a gradient, or a view of one, that such code
         was given instead: one whose NumPy calls are recorded, and what is written into it.
-    parameters : list of Node
-        Whose arrays were handed out.
+    parameters : list of (Node, ndarray)
+        Whose arrays were handed out, and which.
+    gave : bool
+        Whether that, or the array of a result, was given to code of the user's.
     scalars : set
         The identities of arrays without axes for which NumPy gives a scalar.
     same : dict
@@ -174,7 +176,8 @@ class Log:
         self.reads: list[tuple[Node, Any]] = []
         self.user_reads: list[tuple[Node, Any]] = []
         self.handed: dict[int, tuple[Any, Node]] = {}
-        self.parameters: list[Node] = []
+        self.parameters: list[tuple[Node, Any]] = []
+        self.gave = False
         self.scalars: set[int] = set()
         self.same: dict[Node, Node] = {}
         self.arrays: dict[int, tuple[Any, Node]] = {}
@@ -245,7 +248,7 @@ class Log:
     def knows(self, given: Any) -> bool:
         """Whether an operation is called on an array that the step was given, or a view of one."""
         return not self.within and any(
-            isinstance(arg, Given) or (isinstance(arg, np.ndarray) and self._is_given(arg))
+            isinstance(arg, Given) or (isinstance(arg, np.ndarray) and self.is_known(arg))
             for arg in leaves(given)
         )
 
@@ -253,7 +256,8 @@ class Log:
         """Whether an array lies in the memory of an argument."""
         return any(np.may_share_memory(array, own) for _, own, _ in self.originals)
 
-    def _is_given(self, array: Any) -> bool:
+    def is_known(self, array: Any) -> bool:
+        """Whether an array lies in the memory of one that is recorded."""
         if not array.size:
             return False
         low, high = byte_bounds(array)
@@ -284,14 +288,16 @@ class Log:
         frame = _reader()
         if frame.f_code.co_filename.startswith(ENGINE):
             return value  # it reads shapes; operations that look at numbers tell of it: `checked`
-        self.reads.append((node, value))
-        if not is_library(frame.f_globals.get("__name__")):
-            if node.primitive is None and node.needs and type(value) is np.ndarray:
-                self.parameters.append(node)
+        by_user = not _is_of_a_library(frame)
+        if by_user and type(value) is np.ndarray:
+            if node.primitive is None and node.needs:
+                self.parameters.append((node, value))
                 return self._hand_out(value)
-            if self.same.get(node, node).primitive is not None and type(value) is np.ndarray:
-                self.reads.pop()
+            if self.same.get(node, node).primitive is not None:
+                self.gave = True
                 return self.array(value, Node(value))
+        self.reads.append((node, value))
+        if by_user:
             self.user_reads.append((node, value))
         if type(value) is not np.ndarray and _may_branch(frame):
             self.refuse(
@@ -303,6 +309,7 @@ class Log:
 
     def _hand_out(self, value: Any) -> Given:
         """An array that stays the tensor's own, as one whose NumPy calls and writes are recorded."""
+        self.gave = True
         given = self.array(value, Node(value))
         self.handed[id(given)] = (given, self.arrays[id(given)][1])
         return given
@@ -336,7 +343,7 @@ class Log:
 
     def read_gradient(self, node: Node, value: Any) -> Any:
         frame = _reader()
-        if value is None or is_library(frame.f_globals.get("__name__")) or _asks_for_none(frame):
+        if value is None or _is_of_a_library(frame) or _asks_for_none(frame):
             return value
         return self._hand_out(value)
 
@@ -399,6 +406,10 @@ def is_library(module: str | None) -> bool:
     return file is not None and file.startswith(INSTALLED)
 
 
+def _is_of_a_library(frame: Any) -> bool:
+    return is_library(frame.f_globals.get("__name__"))
+
+
 def _same(a: Any, b: Any) -> bool:
     return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
 
@@ -451,6 +462,10 @@ ROUNDED_OTHERWISE: Final = frozenset({
     "argsort", "dot", "einsum", "eigvalsh", "inner", "multi_dot", "norm", "prod", "qr", "svdvals",
     "tensordot", "vecdot",
 })  # fmt: skip
+NO_RECORD: Final = (
+    "NumPy made an array or a number of an array of the step in a way that leaves no record. Compute "
+    "with a Tensor."
+)
 # Options of ufuncs as they are where nobody gives any.
 PLAIN_OPTIONS: Final[dict[str, Any]] = {"out": None, "dtype": None, "where": True}
 
@@ -465,16 +480,16 @@ class Given(np.ndarray[Any, Any]):
 
     def __array_finalize__(self, other: Any) -> None:
         log = getattr(other, "log", None)
-        if log is not None:
-            self.log = log
+        if log is None:
+            return
+        self.log = log
+        if self.base is None and not log.within and core.current_log() is log:
+            log.refuse(NO_RECORD)  # a copy that NumPy made in C
 
     def _tensor(self) -> Tensor:
         known = self.log.arrays.get(id(self))
-        if known is None and not self.log._is_given(self):
-            self.log.refuse(
-                "NumPy made an array of one of the step's in a way that leaves no record. Compute with "
-                "a Tensor."
-            )
+        if known is None and not self.log.is_known(self):
+            self.log.refuse(NO_RECORD)
         return handle(Node(self.view(np.ndarray)) if known is None else known[1])
 
     def _recorded(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -541,6 +556,11 @@ class Given(np.ndarray[Any, Any]):
         return shape == there.shape and np.can_cast(dtype, there.dtype, "same_kind")
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if not self.log.within and (
+            function in operators.ABOUT_NUMBERS
+            or (function is np.full_like and not self.log.within and self is not args[0])
+        ):
+            self.log.looked(self._tensor().node, f"np.{function.__name__}")
         if self.log.within or function in operators.ABOUT or function in operators.LIKE:
             return function(*_changed(args, _bare), **_changed(options, _bare))
         return self._recorded(function, *args, **options)
@@ -573,6 +593,12 @@ class Given(np.ndarray[Any, Any]):
     def flat(self) -> Any:
         self.log.refuse("the step takes numbers out of an argument by .flat.")
         return self.view(np.ndarray).flat
+
+    def view(self, *args: Any) -> Any:  # type: ignore[override]
+        made = super().view(*args)
+        if not isinstance(made, Given) and not _is_of_a_library(sys._getframe(1)):
+            self.log.refuse(NO_RECORD)
+        return made
 
     def __iter__(self) -> Any:
         return iter([self[i] for i in range(len(self))])
@@ -636,6 +662,17 @@ for _name in (
     setattr(Given, _name, _unseen)
 
 
+# What leads to its memory.
+for _name in ("base", "ctypes", "data", "__array_interface__", "__array_struct__"):
+
+    def _memory(self: Given, _name: str = _name) -> Any:
+        if not _is_of_a_library(sys._getframe(1)):
+            self.log.refuse(NO_RECORD)
+        return getattr(super(Given, self), _name)
+
+    setattr(Given, _name, property(_memory))
+
+
 # Of a scalar, which such an array stands for.
 for _name in ("__round__", "__hash__", "is_integer", "as_integer_ratio", "hex"):
 
@@ -657,7 +694,11 @@ class Conversions:
     the same to all other arguments, in threads that keep no log, and in the engine.
     """
 
-    NAMES = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
+    NAMES = (
+        "array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asmatrix", "frombuffer",
+        "full", "nditer",
+    )  # fmt: skip
+    KNOWN = NAMES[:5]
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -684,17 +725,19 @@ CONVERSIONS: Final = Conversions()
 
 def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
-    def convert(a: Any, dtype: Any = None, *args: Any, **options: Any) -> Any:
+    def convert(*args: Any, **options: Any) -> Any:
         log = core.current_log()
-        seen = [one for one in leaves(a) if isinstance(one, Given)] if log is not None else ()
+        seen = [one for one in leaves(args) if isinstance(one, Given)] if log is not None else ()
         if not seen or log.within or sys._getframe(1).f_code.co_filename.startswith(ENGINE):
-            return original(a, dtype, *args, **options)
-        if a is not seen[0] or args or options.keys() - {"copy"}:
+            return original(*args, **options)
+        a, dtype = args[0], args[1] if len(args) > 1 else options.get("dtype")
+        known = original.__name__ in Conversions.KNOWN and a is seen[0] and len(args) < 3
+        if not known or options.keys() - {"copy", "dtype"}:
             log.refuse(
                 f"np.{original.__name__} of arrays in a list, or with options, leaves no record. "
                 "Write np.stack([...]), x.copy() or x.astype(dtype)."
             )
-            return original(_changed(a, _bare), dtype, *args, **options)
+            return original(*_changed(args, _bare), **options)
         if dtype is not None and np.dtype(dtype) != a.dtype:
             return a.astype(dtype)
         copies = original.__name__ == "array" and options.get("copy", True)
@@ -723,10 +766,11 @@ def taken_but_not_returned(log: Log, result: Any) -> str | None:
     """Says what Python took out of a tensor that was computed in the step, and did not return."""
     returned = {id(leaf) for leaf in leaves(result)}
     computed = {event for event in log.events if isinstance(event, Node)}
-    given = {id(array) for array, _ in log.given}
     for node, value in log.reads:
         own = log.same.get(node, node)
-        if id(value) in returned or not (own in computed or id(own.value) in given):
+        # Of what was handed out, or is a part of an argument, there are nodes that nobody computed.
+        part = not own.needs and isinstance(own.value, np.ndarray) and log.is_known(own.value)
+        if id(value) in returned or not (own in computed or part):
             continue
         kind = "the array" if isinstance(value, np.ndarray) else f"the number {value!r:.20}"
         if isinstance(value, Said):

@@ -180,7 +180,7 @@ class Lowering:
                 self.replaced.setdefault(event.leaf)
             if isinstance(event, Assignment | Touch):
                 self.written.add(event.leaf)
-        for node, value in log.reads:
+        for node, value in (*log.reads, *log.parameters):
             if isinstance(value, ndarray) and self._stays(node):
                 if node in self.replaced:
                     self._know(value, self.value(node))
@@ -708,10 +708,10 @@ class Lowering:
                 f"the step returns a {type(leaf).__name__}, and a replay could not make another one. "
                 "Return Tensors, arrays and numbers, in tuples, lists and dicts."
             )
-        if isinstance(leaf, int | float | complex | np.generic) and self.log.handed:
+        if isinstance(leaf, int | float | complex | np.generic) and self.log.gave:
             raise UnreplayableError(
-                f"the step returns the number {leaf!r:.20}, and Python may have computed it from the "
-                "array of a parameter, or a gradient. Return what NumPy makes of the array, or a Tensor."
+                f"the step returns the number {leaf!r:.20}, and Python may have computed it from an "
+                "array that it took out of a tensor. Return what NumPy makes of the array, or a Tensor."
             )
         return Result("constant", leaf)
 

@@ -91,7 +91,11 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
     functions that it calls, the attributes, lists and dicts that it names, the layers of models.
     When one is another, the step runs as it is and is captured once more. Of arrays that only
     Python reads the numbers are compared, of more than 4096 a sample. Not seen is what code reads
-    by other ways, such as ``getattr``, files, the environment and the clock.
+    by other ways, such as ``getattr``, files, the environment and the clock, nor which way Python
+    takes because of a copy that leaves no record, as in ``buffer[:] = x``.
+
+    NumPy on the step's own arrays is replayed, too: on arguments, on ``loss.data``, on ``p.data`` and
+    ``p.grad`` of a parameter, and so is ``p.data -= rate * p.grad``.
 
     Examples
     --------
@@ -563,7 +567,7 @@ def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> Non
                 "replay would not. Compute with the tensor, or do it in tg.on_arrays."
             )
         around.watch(node.value)
-    for node in log.parameters:  # their arrays may have become plain ones
+    for node, _ in log.parameters:  # their arrays may have become plain ones
         if node not in changing:
             around.watch(node.value)
 
