@@ -56,7 +56,6 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
     "median": lambda x: np.median(x) > 1,
     "nan_to_num": lambda x: np.nan_to_num(x)[0] > 1,
     "ndenumerate": lambda x: any(v > 1 for _, v in np.ndenumerate(x)),
-    "nditer": lambda x: any(float(v) > 1 for v in np.nditer(x)),
     "nonzero": lambda x: len(np.nonzero(x > 1)[0]) > 0,
     "norm": lambda x: np.linalg.norm(x) > 2,
     "out=": lambda x: (lambda a: (np.multiply(x, 1, out=a), a[0] > 1)[1])(np.zeros(2)),

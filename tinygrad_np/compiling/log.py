@@ -696,7 +696,7 @@ class Conversions:
 
     NAMES = (
         "array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asmatrix", "frombuffer",
-        "full", "nditer",
+        "full",
     )  # fmt: skip
     KNOWN = NAMES[:5]
 
