@@ -199,6 +199,12 @@ def seen(event: str, node: Node, value: Any) -> Any:
     return value if log is None else getattr(log, event)(node, value)
 
 
+def plain_array(value: Any) -> Any:
+    """``np.asarray(value)``; but an array that a log keeps record of stays the one that it knows."""
+    log = current_log()
+    return value if log is not None and log.records(value) else np.asarray(value)
+
+
 class no_grad(mode):
     """Do not record: nothing computed inside needs a gradient (context manager and decorator).
 

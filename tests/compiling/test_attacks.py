@@ -625,6 +625,27 @@ def test_numbers_that_an_operation_computes_from_labels(name: str) -> None:
     assert compiled.reason is None
 
 
+@pytest.mark.parametrize("options", [{}, {"weight": [1.0, 2.0, 0.5]}, {"ignore_label": 1}])
+def test_labels_that_are_a_part_of_an_array(options: Any) -> None:
+    W = weight(4, 3)
+
+    def step(ids: Any) -> Any:
+        W.grad = None
+        z = tg.take(W, ids[:, :-1], axis=0) * 2
+        loss = tg.softmax_cross_entropy(z, ids[:, 1:], **options) + tg.nll(z, ids[:, 1:], **options)
+        loss.backward()
+        return loss, W.grad
+
+    compiled = tg.compile(step)
+    for k in range(12):
+        ids = np.random.default_rng(k).integers(0, 3, (5, 7))
+        loss, g = compiled(ids)
+        expected, h = step(ids)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+        np.testing.assert_allclose(g, h, rtol=1e-12)
+    assert compiled.reason is None
+
+
 def test_a_mean_over_ignored_rows_alone_fails_as_before() -> None:
     compiled = tg.compile(lambda z, t: tg.softmax_cross_entropy(z, t, ignore_label=1))
     for k in range(4):
@@ -844,7 +865,7 @@ def test_an_update_by_hand_is_done_or_refused_and_done(update: Any) -> None:
     )
     # A weight that was branched on and is never changed again may be compiled with.
     if update is not branch_on_weight:
-        done = update in (halve_gradients, skip_large, descend)
+        done = update in (halve_gradients, skip_large, descend, average_tensor)
         assert (compiled.reason is None) == done
     for a, b in zip(*seen):
         np.testing.assert_allclose(a, b)

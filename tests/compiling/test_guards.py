@@ -212,6 +212,19 @@ def test_conversions_are_numpys_own_outside_of_logs() -> None:
     assert {name: getattr(np, name) for name in CONVERSIONS.NAMES} == before
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("i8", "i4"), ("?", "i8"), ("f8", "i8"), ("u1", "f4"), ("f8", "?")]
+)
+def test_integers_of_arguments_are_recorded(before: str, after: str) -> None:
+    compiled = tg.compile(lambda x, w: (x.astype(after) + 1, tg.Tensor(x).astype(after) + w))
+    for k in range(8):
+        x = np.random.default_rng(k).integers(0, 2, 5).astype(before)
+        first, second = compiled(x, np.int64(1))
+        assert first.tolist() == (x.astype(after) + 1).tolist()
+        assert second.data.tolist() == (x.astype(after) + 1).tolist()
+    assert compiled.reason is None
+
+
 def lists(x: Any) -> Any:
     return np.array([x.mean(), x.max()])
 

@@ -89,6 +89,14 @@ class Write(NamedTuple):
     value: Any
 
 
+class Handed(NamedTuple):
+    """An array that code of the user's was given, its node, and the leaf whose array it is part of."""
+
+    array: Any
+    node: Node
+    leaf: Node | None
+
+
 class Gradient(NamedTuple):
     """``leaf.grad = value``."""
 
@@ -151,12 +159,14 @@ class Log:
     user_reads : list of (Node, object)
         What code that is none of a library took out of tensors.
     handed : dict
-        By identity, the node of a parameter's array, a gradient, or a view of one, that such code
-        was given instead: one whose NumPy calls are recorded, and what is written into it.
-    parameters : list of (Node, ndarray)
-        Whose arrays were handed out, and which.
+        By identity, what such code was given instead of a leaf's array, a gradient, or a view of one:
+        an array whose NumPy calls are recorded, and what is written into it.
+    handed_of : list of (Node, ndarray)
+        The leaves whose arrays were handed out, and these.
     gave : bool
         Whether that, or the array of a result, was given to code of the user's.
+    old : set of Node
+        Tensors from before the step that it has written into.
     scalars : set
         The identities of arrays without axes for which NumPy gives a scalar.
     same : dict
@@ -175,9 +185,10 @@ class Log:
         self.given: list[tuple[Any, Node | None]] = []
         self.reads: list[tuple[Node, Any]] = []
         self.user_reads: list[tuple[Node, Any]] = []
-        self.handed: dict[int, tuple[Any, Node]] = {}
-        self.parameters: list[tuple[Node, Any]] = []
+        self.handed: dict[int, Handed] = {}
+        self.handed_of: list[tuple[Node, Any]] = []
         self.gave = False
+        self.old: set[Node] = set()
         self.scalars: set[int] = set()
         self.same: dict[Node, Node] = {}
         self.arrays: dict[int, tuple[Any, Node]] = {}
@@ -252,6 +263,10 @@ class Log:
             for arg in leaves(given)
         )
 
+    def records(self, value: Any) -> bool:
+        """Whether what NumPy computes from a value now is recorded."""
+        return isinstance(value, Given) and not self.within
+
     def is_argument(self, array: Any) -> bool:
         """Whether an array lies in the memory of an argument."""
         return any(np.may_share_memory(array, own) for _, own, _ in self.originals)
@@ -290,9 +305,9 @@ class Log:
             return value  # it reads shapes; operations that look at numbers tell of it: `checked`
         by_user = not _is_of_a_library(frame)
         if by_user and type(value) is np.ndarray:
-            if node.primitive is None and node.needs:
-                self.parameters.append((node, value))
-                return self._hand_out(value)
+            if node.primitive is None and (node.needs or self.is_old(node)):
+                self.handed_of.append((node, value))
+                return self._hand_out(value, node)
             if self.same.get(node, node).primitive is not None:
                 self.gave = True
                 return self.array(value, Node(value))
@@ -307,25 +322,34 @@ class Log:
             )
         return value
 
-    def _hand_out(self, value: Any) -> Given:
+    def is_old(self, node: Node) -> bool:
+        """Whether a tensor was there before the step; a write makes it as new as what it computed."""
+        return node.order < self.start or node in self.old
+
+    def _hand_out(self, value: Any, leaf: Node | None = None) -> Given:
         """An array that stays the tensor's own, as one whose NumPy calls and writes are recorded."""
         self.gave = True
         given = self.array(value, Node(value))
-        self.handed[id(given)] = (given, self.arrays[id(given)][1])
+        self.handed[id(given)] = Handed(given, self.arrays[id(given)][1], leaf)
         return given
 
     def part(self, given: Given, index: Any) -> Given | None:
         """A view of an array that was handed out, to be written into as well."""
-        if id(given) not in self.handed or not is_basic(index):
+        whole = self.handed.get(id(given))
+        if whole is None or not is_basic(index):
             return None
-        view = given.view(np.ndarray)[index]
-        return self._hand_out(view) if isinstance(view, np.ndarray) else None
+        index = index if isinstance(index, tuple) else (index,)
+        number = not isinstance(whole.node.value[index], np.ndarray)
+        made = self._hand_out(whole.node.value[(*index, ...) if number else index], whole.leaf)
+        if number:
+            self.scalars.add(id(made))
+        return made
 
     def write(self, given: Given, index: Any, value: Any) -> bool:
         """Write into an array, if it was handed out; False if it was not."""
-        _, node = self.handed.get(id(given), (None, None))
-        if node is None or not is_basic(index):
+        if id(given) not in self.handed or not is_basic(index):
             return False
+        node = self.handed[id(given)].node
         there = node.value[index]
         bare = _bare(value)
         if not (
@@ -357,6 +381,8 @@ class Log:
         self.same[node] = other
 
     def set(self, node: Node, value: Any) -> Any:
+        if self.is_old(node):
+            self.old.add(node)
         bare = _bare(value)
         if bare is node.value or (value is not bare and _is_place(bare, node.value)):
             self.events.append(Touch(node))
@@ -604,7 +630,12 @@ class Given(np.ndarray[Any, Any]):
         return iter([self[i] for i in range(len(self))])
 
     def _read(self, value: Any) -> Any:
-        self.log.read(self._tensor().node, value)
+        """Python took numbers: of a leaf's own array it is watched that they stay these."""
+        whole = self.log.handed.get(id(self))
+        if whole is None or whole.leaf is None:
+            self.log.read(self._tensor().node, value)
+        else:
+            self.log.user_reads.append((whole.leaf, value))
         return value
 
     def item(self, *args: Any) -> Any:
@@ -645,19 +676,27 @@ for _name in (
 
 
 # And those that give its numbers away, or write into it, where no record sees them.
-for _name in (
-    "tobytes", "tofile", "dump", "dumps", "sort", "partition", "fill", "put", "resize", "setfield",
-    "byteswap", "getfield", "choose", "compress", "nonzero", "searchsorted", "argpartition", "__contains__",
-    "__complex__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__copy__", "__str__", "__repr__",
-    "__format__", "__dlpack__", "setflags",
-):  # fmt: skip
+TAKING: Final = (
+    "tobytes", "tofile", "dump", "dumps", "choose", "compress", "nonzero", "searchsorted", "argpartition",
+    "__contains__", "__complex__", "__reduce__", "__reduce_ex__", "__deepcopy__", "__copy__", "__str__",
+    "__repr__", "__format__",
+)  # fmt: skip
+WRITING: Final = (
+    "sort", "partition", "fill", "put", "resize", "setfield", "byteswap", "getfield", "__dlpack__",
+    "setflags",
+)  # fmt: skip
+for _name in TAKING + WRITING:
 
     def _unseen(self: Given, *args: Any, _name: str = _name, **options: Any) -> Any:
+        result = getattr(self.view(np.ndarray), _name)(*args, **options)
+        whole = self.log.handed.get(id(self))
+        if _name in TAKING and whole is not None and whole.leaf is not None:
+            return self._read(result)
         self.log.refuse(
             f"the step calls .{_name}() of an array that it was given or took from a tensor, and a "
             "replay would not. Write it as a function of NumPy, or do it outside of the step."
         )
-        return getattr(self.view(np.ndarray), _name)(*args, **options)
+        return result
 
     setattr(Given, _name, _unseen)
 

@@ -174,13 +174,10 @@ class Lowering:
             if node is not None:
                 self.values[node] = stand_in
         self.replaced: dict[Node, Traced | None] = dict.fromkeys(moved)
-        self.written: set[Node] = set()
         for event in log.events:
             if isinstance(event, Assignment):
                 self.replaced.setdefault(event.leaf)
-            if isinstance(event, Assignment | Touch):
-                self.written.add(event.leaf)
-        for node, value in (*log.reads, *log.parameters):
+        for node, value in (*log.reads, *log.handed_of):
             if isinstance(value, ndarray) and self._stays(node):
                 if node in self.replaced:
                     self._know(value, self.value(node))
@@ -243,7 +240,7 @@ class Lowering:
 
     def _stays(self, node: Node) -> bool:
         """Whether it is a leaf that was there before the step, which may be given another array."""
-        return node.primitive is None and (node.needs or node.order < self.log.start)
+        return node.primitive is None and (node.needs or self.log.is_old(node))
 
     def located(self, array: Any) -> Traced:
         """The stand-in of an array: one that was computed, a view of one, or an array that stays."""
@@ -542,8 +539,7 @@ class Lowering:
 
     def _is_made_here(self, leaf: Node) -> bool:
         """Whether the step made a leaf, as of an argument for a penalty on its gradient."""
-        # A write makes a leaf as new as what was computed after it.
-        return leaf.order >= self.log.start and leaf not in self.written
+        return not self.log.is_old(leaf)
 
     def _kept(self, leaf: Node, g: Any) -> Traced:
         """A cotangent as an array of the leaf's dtype, in memory of its own."""

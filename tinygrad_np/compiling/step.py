@@ -546,7 +546,6 @@ def _check_python(log: Log, lowered: Lowered, around: Around, result: Any) -> No
                 "tg.on_arrays."
             )
     _check_reads(log, lowered, around, result)
-    around.leave_out([root for line in lowered.lines for root in _roots(line)])
 
 
 def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> None:
@@ -556,6 +555,10 @@ def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> Non
         if isinstance(event, ArrayCode):
             handed |= {id(leaf) for leaf in leaves([event.args, event.options])}
     changing = {*lowered.touched, *[one.leaf for one in lowered.lines if isinstance(one, Store)]}
+    for node, _ in log.handed_of:  # their arrays may have become plain ones
+        if node not in changing:
+            around.watch(node.value)
+    around.leave_out([root for line in lowered.lines for root in _roots(line)])
     computed = {event for event in log.events if isinstance(event, Node)}
     for node, value in log.user_reads:
         own = log.same.get(node, node)
@@ -567,9 +570,6 @@ def _check_reads(log: Log, lowered: Lowered, around: Around, result: Any) -> Non
                 "replay would not. Compute with the tensor, or do it in tg.on_arrays."
             )
         around.watch(node.value)
-    for node, _ in log.parameters:  # their arrays may have become plain ones
-        if node not in changing:
-            around.watch(node.value)
 
 
 def _written(lowered: Lowered) -> list[Any]:
@@ -606,7 +606,10 @@ class State:
     def __init__(self, programs: Sequence[Lowered]) -> None:
         self.generators = list({id(one): one for p in programs for one in p.generators}.values())
         self.gradients = list(dict.fromkeys(node for p in programs for node in p.gradients))
-        self.replaced = list(dict.fromkeys(node for p in programs for node, _ in p.replaced))
+        stored = [line.leaf for p in programs for line in p.lines if isinstance(line, Store)]
+        self.replaced = list(
+            dict.fromkeys([*[node for p in programs for node, _ in p.replaced], *stored])
+        )
         roots = {id(one): one for p in programs for one in _written(p)}
         self.arrays = list(roots.values())
         self.scratch = {one for p in programs for one in _scratch(p)}

@@ -143,7 +143,7 @@ def astype(x: Any, dtype: Any) -> Tensor:
     dtype = np.dtype(dtype)
     if dtype.kind == "f" or type(x) is not Tensor:
         return cast(x, dtype=dtype)
-    return Tensor(x.data.astype(dtype))
+    return cast(x.detach(), dtype=dtype)  # integers have no gradient
 
 
 @primitive("np.copy({x})")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor, case, plain, primitive, samples, told
+from ..core import Tensor, case, plain, plain_array, primitive, samples, told
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, message
 from .activation import log_softmax_along, sigmoid, softmax_along, softplus
 from .arithmetic import astype, maximum
@@ -262,7 +262,7 @@ def _weighted(
         raise ArgumentError(message(name, "label_smoothing within [0, 1]", f"{smoothing}"))
     counts: Any = True
     if ignore_label is not None:
-        labels = np.asanyarray(plain(labels))  # what a compiled step is given stays seen
+        labels = plain_array(plain(labels))
         if labels.shape == np.shape(plain(scores)):
             raise ArgumentError(message(name, "integer labels with ignore_label", "probabilities"))
         counts = labels.reshape(-1) != ignore_label
@@ -291,7 +291,7 @@ def _weighted(
 def _rows(name: str, logits: Any, labels: Any) -> tuple[Any, Any, tuple[int, ...]]:
     """Logits as rows (N, K) and labels as (N,) or (N, K), checked."""
     z = logits if type(logits) is Tensor else np.asarray(logits)
-    t = labels if type(labels) is Tensor else np.asarray(labels)
+    t = labels if type(labels) is Tensor else plain_array(labels)
     shape, given = z.shape, t.shape
     if not shape or shape[-1] == 0 or z.size == 0:
         raise ShapeError(
@@ -301,7 +301,8 @@ def _rows(name: str, logits: Any, labels: Any) -> tuple[Any, Any, tuple[int, ...
         t = t if type(t) is Tensor else t.astype(z.dtype, copy=False)
         t = t if len(shape) == 2 else reshape(t, (-1, shape[-1]))
     elif given == shape[:-1]:
-        t = checked_labels(name, plain(t), shape[-1]).reshape(-1)
+        t = checked_labels(name, plain(t), shape[-1])
+        t = t if t.ndim == 1 else t.reshape(-1)
     else:
         fix = (
             "Did you mean labels.reshape(-1) or labels[:, 0]?" if given == (*shape[:-1], 1) else ""
@@ -322,7 +323,8 @@ def checked_labels(name: str, labels: Any, classes: int) -> Any:
             )
         )
     # As unsigned numbers the negative ones are the largest: one pass finds both kinds.
-    if np.maximum.reduce(labels.view(f"u{labels.itemsize}"), axis=None) >= classes:
+    t = np.asarray(labels)  # for a log the check is told of below
+    if np.maximum.reduce(t.view(f"u{t.itemsize}"), axis=None) >= classes:
         low, high = np.min(labels), np.max(labels)
         fix = "Do the labels start at 1?" if high == classes and low > 0 else ""
         raise IndexingError(
