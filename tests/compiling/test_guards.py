@@ -190,7 +190,7 @@ def test_arrays_that_python_takes_are_computed_with() -> None:
 
 
 def test_conversions_are_numpys_own_outside_of_logs() -> None:
-    before = {name: getattr(np, name) for name in CONVERSIONS.NAMES}
+    before = {name: getattr(np, name) for name in CONVERSIONS.originals}
     seen = []
 
     def step(x: Any) -> Any:
@@ -209,7 +209,7 @@ def test_conversions_are_numpys_own_outside_of_logs() -> None:
     assert seen == [True, True, False]
     assert compiled(np.ones(2)).tolist() == [2.0, 3.0]
     assert seen[-1]
-    assert {name: getattr(np, name) for name in CONVERSIONS.NAMES} == before
+    assert {name: getattr(np, name) for name in before} == before
 
 
 @pytest.mark.parametrize(
@@ -222,6 +222,20 @@ def test_integers_of_arguments_are_recorded(before: str, after: str) -> None:
         first, second = compiled(x, np.int64(1))
         assert first.tolist() == (x.astype(after) + 1).tolist()
         assert second.data.tolist() == (x.astype(after) + 1).tolist()
+    assert compiled.reason is None
+
+
+def test_rows_of_an_identity_are_labels() -> None:
+    w = weight(3)
+
+    def step(x: Any, t: Any) -> Any:
+        y = np.eye(3, dtype=x.dtype)[t]
+        return ((x[:, None] * w - y) ** 2).mean() + np.eye(3).sum()
+
+    compiled = tg.compile(step)
+    for k in range(12):
+        x, t = x_of(k, 8), np.random.default_rng(k).integers(0, 3, 8)
+        assert compiled(x, t).item() == pytest.approx(step(x, t).item(), rel=1e-12)
     assert compiled.reason is None
 
 

@@ -87,6 +87,7 @@ class Write(NamedTuple):
     array: Node
     index: Any
     value: Any
+    leaf: Node | None  # whose array it is a part of
 
 
 class Handed(NamedTuple):
@@ -230,11 +231,15 @@ class Log:
             return self.array(own, None)
         return leaf
 
-    def array(self, value: Any, node: Node | None) -> Given:
+    def constant(self, value: Any) -> Given:
+        """An array that the step makes of nothing, as one whose NumPy calls are recorded."""
+        return self.array(value, Node(value), computed=False)
+
+    def array(self, value: Any, node: Node | None, computed: bool = True) -> Given:
         """An array as one whose NumPy calls are recorded."""
         given: Given = value.view(Given)
         given.log = self
-        if value.size:
+        if value.size and computed:
             self.regions.append(byte_bounds(value))
         if node is not None:
             self.arrays[id(given)] = (given, node)
@@ -349,14 +354,16 @@ class Log:
         """Write into an array, if it was handed out; False if it was not."""
         if id(given) not in self.handed or not is_basic(index):
             return False
-        node = self.handed[id(given)].node
+        _, node, leaf = self.handed[id(given)]
+        if leaf is not None and self.is_old(leaf):
+            self.old.add(leaf)
         there = node.value[index]
         bare = _bare(value)
         if not (
             isinstance(bare, np.ndarray) and _is_place(bare, there)
         ):  # p[i] += x has written it
             node.value[index] = bare
-            self.events.append(Write(node, index, _lifted(value)))
+            self.events.append(Write(node, index, _lifted(value), leaf))
         return True
 
     def looked(self, node: Node, name: str) -> None:
@@ -730,7 +737,8 @@ class Conversions:
 
     They would make plain arrays of those that are recorded, and what Python computes from these, or
     decides by them, would not be seen. So their names in NumPy's module stand for functions that do
-    the same to all other arguments, in threads that keep no log, and in the engine.
+    the same to all other arguments, in threads that keep no log, and in the engine. An ``np.eye(K)``
+    is recorded, so that ``np.eye(K)[labels]`` is.
     """
 
     NAMES = (
@@ -742,14 +750,14 @@ class Conversions:
     def __init__(self) -> None:
         self.lock = Lock()
         self.count = 0
-        self.originals = {name: getattr(np, name) for name in self.NAMES}
+        self.originals = {name: getattr(np, name) for name in (*self.NAMES, "eye")}
 
     def __enter__(self) -> None:
         with self.lock:
             self.count += 1
             if self.count == 1:
                 for name, original in self.originals.items():
-                    setattr(np, name, _telling(original))
+                    setattr(np, name, (_made if name == "eye" else _telling)(original))
 
     def __exit__(self, *error: object) -> None:
         with self.lock:
@@ -760,6 +768,18 @@ class Conversions:
 
 
 CONVERSIONS: Final = Conversions()
+
+
+def _made(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def make(*args: Any, **options: Any) -> Any:
+        log = core.current_log()
+        made = original(*args, **options)
+        if log is None or log.within or _is_of_a_library(sys._getframe(1)):
+            return made
+        return log.constant(made)
+
+    return make
 
 
 def _telling(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -603,6 +603,8 @@ class Lowering:
         if not isinstance(value, Traced):
             value = self.parameter(value)
         self.parameter(event.index)
+        if event.leaf is not None:
+            self.touched[event.leaf] = None
         if there.storage.kind == GIVEN:
             raise UnreplayableError(
                 "the step writes into an array that another is set for each time."
