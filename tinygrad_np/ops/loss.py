@@ -262,7 +262,7 @@ def _weighted(
         raise ArgumentError(message(name, "label_smoothing within [0, 1]", f"{smoothing}"))
     counts: Any = True
     if ignore_label is not None:
-        labels = np.asarray(plain(labels))
+        labels = _logged(np.asarray(plain(labels)))
         if labels.shape == np.shape(plain(scores)):
             raise ArgumentError(message(name, "integer labels with ignore_label", "probabilities"))
         counts = labels.reshape(-1) != ignore_label
@@ -271,7 +271,7 @@ def _weighted(
     dtype, classes = z.dtype if z.dtype.kind == "f" else np.dtype(float), shape[-1]
     w = constants(name, "weight", 1 if weight is None else weight, dtype, (classes,))
     row_weights = counts * (np.ones(z.shape[0], dtype) if t.ndim == 2 else take(w, t))
-    q = t if t.ndim == 2 else one_hot_rows(t, classes=classes, dtype=dtype)
+    q = _logged(t) if t.ndim == 2 else one_hot_rows(t, classes=classes, dtype=dtype)
     q = (q * (1 - smoothing) + smoothing / classes) * w
     q = q if counts is True else q * counts[:, None]
     losses = operation(z, q, reduction="none" if reduction == "none" else "sum")
@@ -286,6 +286,11 @@ def _weighted(
                     'reduction="sum" gives 0.')
         )  # fmt: skip
     return losses / total
+
+
+def _logged(x: Any) -> Any:
+    """The same array, as the result of an operation: what NumPy makes of it is then recorded."""
+    return x if type(x) is Tensor else reshape(x, x.shape)
 
 
 def _rows(name: str, logits: Any, labels: Any) -> tuple[Any, Any, tuple[int, ...]]:
