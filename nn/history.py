@@ -172,9 +172,10 @@ def direction(operation: str, name: str, mode: str | None = None) -> int:
         for names, sign in ((LOW, -1), (HIGH, 1)):
             if any(name == measure or name.endswith(f"_{measure}") for measure in names):
                 return sign
+    meant = near(name, [*LOW, *HIGH]) if mode is None else ""
     raise ArgumentError(
         message(operation, 'mode="min" or mode="max"', f"mode={mode!r} for {name!r}",
-                "Say which values are better.")
+                f"Say which values are better. {meant}".strip())
     )  # fmt: skip
 
 

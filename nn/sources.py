@@ -52,10 +52,11 @@ def source(
                         "batches and a sample_weight")
             )  # fmt: skip
         return Stream(operation, data, class_weight, ignore_label)
-    raise ArgumentError(
-        message(operation, "data as (x, y) or a Dataset", f"a {type(data).__name__}",
-                "Or give batches: an iterable of (x, y), or a function that makes one.")
-    )  # fmt: skip
+    fix = "Or give batches: an iterable of (x, y), or a function that makes one."
+    got = type(data).__name__
+    if isinstance(data, tuple | list):
+        got, fix = f"{got} of {len(data)}", "Weights of rows are given to fit as sample_weight."
+    raise ArgumentError(message(operation, "data as (x, y) or a Dataset", got, fix))
 
 
 class Rows:
@@ -252,7 +253,7 @@ class Stream:
     def _checked(self, operation: str, batch: Any) -> Batch:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise ArgumentError(
-                message(operation, "(x, y) or (x, y, weights)", f"a {type(batch).__name__}")
+                message(operation, "(x, y) or (x, y, weights)", type(batch).__name__)
             )
         rows = Rows(operation, *batch)
         weights = rows.weights

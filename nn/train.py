@@ -24,7 +24,7 @@ from nn import init, losses, optim, schedules
 from nn import metrics as measures
 from nn.byhand import ByHand, HandWritten, as_module, written_back
 from nn.callbacks import Callback, Checkpoint, Run, check_count
-from nn.checkpoint import load_run
+from nn.checkpoint import checked_path, load_run
 from nn.data import check_rows, serve
 from nn.history import History
 from nn.layers.activation import Sigmoid, Softmax
@@ -692,7 +692,7 @@ def _end(model: Any) -> Any:
 
 def _interrupted(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The run to resume, or None for a file that is not there yet."""
-    path = Path(path)
+    path = checked_path("resume", path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"resume: there is no folder {path.parent}.")
     return load_run(path, Run.saved) if path.exists() else None
@@ -761,7 +761,10 @@ def _check_settings(
             )  # fmt: skip
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise ArgumentError(message("fit", "callbacks that are nn.Callback", repr(callback)))
+            fix = f"Write nn.{callback.__name__}(...)." if isinstance(callback, type) else ""
+            raise ArgumentError(
+                message("fit", "callbacks that are nn.Callback", repr(callback), fix)
+            )
     if isinstance(optimizer, LBFGS) and accumulate > 1:
         raise ArgumentError(
             message("fit", "accumulate=1 for LBFGS, which measures the loss of its steps",

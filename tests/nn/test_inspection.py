@@ -124,7 +124,7 @@ def test_a_histogram_is_drawn_by_its_counts():
     [
         ((X, Y[:3]), ShapeError, "inspect: expected arrays with the same number of rows"),
         ((X * np.nan, Y), NonFiniteError, "inspect: expected finite numbers in x"),
-        (3, ArgumentError, "inspect: expected data as (x, y) or a Dataset, got a int."),
+        (3, ArgumentError, "inspect: expected data as (x, y) or a Dataset, got int."),
         ((X[:, :2], Y), ShapeError, "expected x (..., 4), got (40, 2)"),
     ],
 )

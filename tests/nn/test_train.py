@@ -284,9 +284,11 @@ REFUSED = {
     "inf in y": (
         (X, np.full(10, np.inf)), {"loss": nn.MSE()}, NonFiniteError,
         "fit: expected finite numbers in y of shape (10,), got inf at row 0"),
-    "no pair": (X, {}, ArgumentError, "fit: expected data as (x, y) or a Dataset, got a ndarray."),
-    "a number": (3, {}, ArgumentError, "data as (x, y) or a Dataset, got a int."),
-    "three": ((X, Y, Y), {}, ArgumentError, "data as (x, y) or a Dataset, got a tuple."),
+    "no pair": (X, {}, ArgumentError, "fit: expected data as (x, y) or a Dataset, got ndarray."),
+    "a number": (3, {}, ArgumentError, "data as (x, y) or a Dataset, got int."),
+    "three": (
+        (X, Y, Y), {}, ArgumentError,
+        "data as (x, y) or a Dataset, got tuple of 3. Weights of rows are given to fit as sample"),
     "text": ((X.astype(str), Y), {}, DtypeError, "fit: x: expected real numbers, got dtype <U"),
     "text in y": ((X, Y.astype(str)), {}, DtypeError, "fit: y: expected real numbers, got"),
     "labels from 1": (
@@ -346,6 +348,13 @@ REFUSED = {
         (X, np.tile(Y[:, None], 3)), {"loss": nn.BinaryCrossEntropy()}, IndexingError,
         "BinaryCrossEntropy: expected targets in 0 ... 1, got 1 ... 2."),
     "no tensor": ((X, Y), {"loss": lambda z, t: 1.0}, ArgumentError, "got () from <function"),
+    "seed": (
+        (X, Y), {"seed": "one"}, ArgumentError, "seed: expected a whole number of at least 0, "
+        "a numpy.random.Generator or None, got 'one'."),
+    "seed below 0": ((X, Y), {"seed": -1}, ArgumentError, "seed: expected a whole number of at"),
+    "file to resume": (
+        (X, Y), {"resume": "run.txt"}, ArgumentError,
+        "resume: expected a path ending in .npz or .safetensors, got 'run.txt'."),
 }  # fmt: skip
 
 
@@ -523,7 +532,7 @@ BATCHES_REFUSED = {
         lambda: (lambda: []), {}, ShapeError, "fit: expected at least one batch, got none."),
     "no pair": (
         lambda: (lambda: [X]), {}, ArgumentError,
-        "fit: batch 1: expected (x, y) or (x, y, weights), got a ndarray."),
+        "fit: batch 1: expected (x, y) or (x, y, weights), got ndarray."),
     "lengths": (
         lambda: (lambda: [(X, Y[:3])]), {}, ShapeError,
         "fit: batch 1: expected arrays with the same number of rows"),
