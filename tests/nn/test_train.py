@@ -207,6 +207,18 @@ sys.stdout.buffer.write(np.concatenate(state).tobytes())
     np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-9)
 
 
+def test_a_step_with_batch_norm_is_compiled():
+    results = []
+    for compiled in True, False:  # True warns, which is an error here, where it cannot be
+        model = nn.Sequential(
+            nn.Dense(4, 6, bias=False, rng=0), nn.BatchNorm(6), nn.Dense(6, 3, rng=1)
+        )
+        fit(model.astype("float64"), batch_size=5, epochs=40, seed=0, compile=compiled)
+        results.append(model.state_dict())
+    for value, expected in zip(*[one.values() for one in results]):
+        np.testing.assert_allclose(value, expected, rtol=1e-9)
+
+
 def test_nn_seed_fixes_the_run_too():
     runs = []
     for _ in range(2):
