@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import inf
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -260,13 +259,14 @@ def fit(
             if ranks is not None:  # one alone cannot stop
                 raise
             run.stop("interrupted")
-            warnings.warn(
-                f"fit: interrupted after {len(run.history.seconds)} of {epochs} epochs; the model "
-                "keeps the weights it has.",
-                stacklevel=2,
-            )
         for callback in loop.callbacks:
             callback.on_train_end(run)
+    if run.history.stopped == "interrupted":  # now, so that it does not run into the bar
+        warnings.warn(
+            f"fit: interrupted after {len(run.history.seconds)} of {epochs} epochs; the model "
+            "keeps the weights it has.",
+            stacklevel=2,
+        )
     return run.history
 
 
@@ -338,7 +338,7 @@ class _Loop:
                 history.stopped = ranks.of_first(lambda: history.stopped)
                 ranks.check_weights(f"after epoch {run.epoch}", {"optimizer": repr(run.optimizer)})
             if bar is not None:
-                bar.set_postfix({"epoch": run.epoch} | measured, refresh=False)
+                _show(bar, {"epoch": run.epoch} | measured)
             if every:
                 self._print(every)
 
@@ -972,3 +972,16 @@ def _bar(total: int | None, done: int, wanted: bool) -> Any:
     # A rank cannot ask for the width of the launcher's terminal.
     width = None if sys.stderr.isatty() else shutil.get_terminal_size().columns
     return tqdm(total=total, initial=done, unit="step", mininterval=0.2, ncols=width)
+
+
+def _show(bar: Any, values: Mapping[str, float]) -> None:
+    """Write as many of the values behind the bar as fit into its line, none of them cut."""
+    shown: dict[str, float] = {}
+    for name, value in values.items():
+        before = bar.postfix
+        shown[name] = value
+        bar.set_postfix(shown, refresh=False)
+        whole = bar.format_meter(**bar.format_dict | {"ncols": None})  # with a bar of 10
+        if bar.ncols is not None and len(whole) - 9 > bar.ncols:
+            bar.postfix = before
+            return

@@ -1064,6 +1064,28 @@ def test_the_bar_shows_loss_and_speed_within_an_epoch(monkeypatch):
     assert any(re.search(r"step/s.*epoch=1, loss=\d", line) for line in shown)
 
 
+def test_no_value_behind_the_bar_is_cut(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("CI", raising=False)
+    fit(network(), verbose=True, metrics=["accuracy", "f1", "recall"], validation=data(seed=1))
+    last = terminal.text.rstrip("\n").rpartition("\r")[2]
+    assert len(last) <= 80
+    assert re.search(r"step/s, epoch=1, loss=[\d.]+(, \w+=[\d.]+)*\]$", last)
+
+
+def test_the_warning_of_ctrl_c_has_a_line_of_its_own(monkeypatch):
+    class Interrupts(nn.Callback):
+        def on_step_end(self, run):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("nn.train.warnings.warn", lambda text, **_: terminal.write(text))
+    monkeypatch.delenv("CI", raising=False)
+    fit(network(), verbose=True, callbacks=[Interrupts()])
+    assert "\nfit: interrupted after 0 of 1 epochs" in terminal.text
+
+
 def test_the_bar_is_quiet_where_there_is_no_terminal(monkeypatch, capsys):
     monkeypatch.delenv("CI", raising=False)
     fit(network(), verbose=True)
