@@ -1066,7 +1066,7 @@ def test_the_bar_shows_loss_and_speed_within_an_epoch(monkeypatch):
 
 def test_no_value_behind_the_bar_is_cut(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (80, 24))
     monkeypatch.delenv("CI", raising=False)
     fit(network(), verbose=True, metrics=["accuracy", "f1", "recall"], validation=data(seed=1))
     last = terminal.text.rstrip("\n").rpartition("\r")[2]
