@@ -10,9 +10,9 @@ from numpy.typing import DTypeLike
 
 import tinygrad_np as tg
 from nn.init import Shape, ones, zeros
-from nn.layers.layer import Layer, divisible, explained
+from nn.layers.layer import Layer, divisible, label
 from nn.options import differing, sizes
-from tinygrad_np.errors import ArgumentError, TensorError, message
+from tinygrad_np.errors import ArgumentError, ShapeError, message
 
 
 class Normalization(Layer):
@@ -136,10 +136,12 @@ class BatchNorm(Normalization):
             # Other tensors: training moves the statistics before a backward pass may come.
             mean, var = self.running_mean.detach(), self.running_var.detach()
             return tg.batch_norm(x, w, b, mean, var, eps=self.eps)
-        try:
-            y = tg.batch_norm(x, w, b, eps=self.eps)
-        except TensorError as error:
-            raise explained(self, error) from error
+        if x.size <= x.shape[1]:
+            raise ShapeError(
+                message(label(self), "more than one value a channel in training", f"{x.shape}",
+                        "Choose a batch size that leaves no batch of one row, or nn.GroupNorm.")
+            )  # fmt: skip
+        y = tg.batch_norm(x, w, b, eps=self.eps)
         self._move(x)
         return y
 
