@@ -205,7 +205,8 @@ def test_arguments_that_do_not_fit_are_refused(make, text):
     [
         (nn.BatchNorm(3), (5, 4), "BatchNorm(3) with weights '0.weight': expected x (N, 3, ...), "),
         (nn.BatchNorm(3), (2, 5, 5, 3), "got (2, 5, 5, 3). Did you mean np.moveaxis(x, -1, 1)?"),
-        (nn.BatchNorm(3), (1, 3), "'0.weight': expected more than one value a channel in training, got (1, 3). Choose a"),
+        (nn.BatchNorm(3), (1, 3), "'0.weight': expected more than one value a channel in training, "
+         "got (1, 3). Choose a batch size that leaves no batch of one row"),
         (nn.BatchNorm(3), (0, 3), "more than one value a channel in training, got (0, 3)."),
         (nn.LayerNorm(4), (5, 3), "LayerNorm(4) with weights '0.weight': expected x (..., 4), got"),
         (nn.LayerNorm(3, 4), (4,), "expected x (..., 3, 4), got (4,)."),
