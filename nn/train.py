@@ -345,9 +345,9 @@ class _Loop:
     def _print(self, every: int) -> None:
         run, history = self.run, self.run.history
         if run.epoch == 1:
-            print(history.head())
+            print(history.head(history.growing()))
         if run.epoch % every == 0 or run.epoch in (1, run.epochs) or history.stopped:
-            print(history.row(run.epoch), flush=True)
+            print(history.row(run.epoch, history.growing()), flush=True)
 
     def _epoch(self, served: Iterable[Batch], bar: Any) -> dict[str, float]:
         """Train on each batch once."""
@@ -981,7 +981,8 @@ def _show(bar: Any, values: Mapping[str, float]) -> None:
         before = bar.postfix
         shown[name] = value
         bar.set_postfix(shown, refresh=False)
-        whole = bar.format_meter(**bar.format_dict | {"ncols": None})  # with a bar of 10
-        if bar.ncols is not None and len(whole) - 9 > bar.ncols:
+        whole = bar.format_meter(**bar.format_dict | {"ncols": None})
+        spare = 9 if bar.total else 0  # of the bar one cell is enough
+        if bar.ncols is not None and len(whole) - spare > bar.ncols:
             bar.postfix = before
             return

@@ -1019,6 +1019,25 @@ def test_an_int_prints_every_so_many_epochs(capsys):
     assert [int(row.split()[0]) for row in rows] == [1, 3, 6, 7]
 
 
+def test_rows_printed_one_by_one_fit_80_columns(capsys):
+    names = ["accuracy", "f1", "recall", "precision", "top_k_accuracy"]
+    top = lambda y, z: nn.metrics.top_k_accuracy(y, z, k=2)
+    top.__name__ = names.pop()
+    fit(network(), epochs=2, verbose=1, metrics=[*names, top], validation=data(seed=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "f1",
+        "recall",
+        "precision",
+        "val_loss",
+    ]
+    assert len(lines) == 3
+
+
 class Terminal:
     """Standard error as a terminal."""
 
@@ -1064,11 +1083,13 @@ def test_the_bar_shows_loss_and_speed_within_an_epoch(monkeypatch):
     assert any(re.search(r"step/s.*epoch=1, loss=\d", line) for line in shown)
 
 
-def test_no_value_behind_the_bar_is_cut(monkeypatch):
+@pytest.mark.parametrize("rows", [data(), lambda: generated(*data(), size=1)])
+def test_no_value_behind_the_bar_is_cut(monkeypatch, rows):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (80, 24))
     monkeypatch.delenv("CI", raising=False)
-    fit(network(), verbose=True, metrics=["accuracy", "f1", "recall"], validation=data(seed=1))
+    fit(network(), rows, verbose=True, metrics=["accuracy", "f1", "recall"],
+        validation=data(seed=1))  # fmt: skip
     last = terminal.text.rstrip("\n").rpartition("\r")[2]
     assert len(last) <= 80
     assert re.search(r"step/s, epoch=1, loss=[\d.]+(, \w+=[\d.]+)*\]$", last)

@@ -327,7 +327,8 @@ def checked_labels(name: str, labels: Any, classes: int) -> Any:
             )
         )
     # As unsigned numbers the negative ones are the largest: one pass finds both kinds.
-    if np.maximum.reduce(labels.view(f"u{labels.itemsize}"), axis=None) >= classes:
+    unsigned = labels.dtype.str.replace("i", "u")  # in the same order of bytes
+    if np.maximum.reduce(labels.view(unsigned), axis=None) >= classes:
         low, high = np.min(labels), np.max(labels)
         fix = "Do the labels start at 1?" if high == classes and low > 0 else ""
         raise IndexingError(
