@@ -260,5 +260,5 @@ def test_labels_in_any_order_of_bytes() -> None:
     expected = tg.softmax_cross_entropy(z, t)
     for dtype in (">i4", "<i2", ">u8", "i1"):
         assert tg.softmax_cross_entropy(z, t.astype(dtype)) == expected
-    with pytest.raises(IndexingError, match="expected labels in 0 ... 2 for 3 classes, got -1"):
+    with pytest.raises(tg.TensorError, match=r"labels in 0 \.\.\. 2 for 3 classes, got -1"):
         tg.softmax_cross_entropy(z, np.array([-1, 0], ">i4"))
