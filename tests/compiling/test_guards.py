@@ -112,6 +112,27 @@ def test_a_branch_after_a_step_of_the_optimizer_is_refused() -> None:
     assert "after the step has changed a parameter" in runs_as_it_is(step, (x,), (x,), (x,))
 
 
+@pytest.mark.parametrize(
+    "name", ["count_nonzero", "nonzero", "isnan", "isfinite", "signbit", "isclose"]
+)
+def test_what_numpy_says_of_the_numbers_of_an_argument_is_refused(name: str) -> None:
+    w = weight(3)
+    says = {"nonzero": lambda t: len(np.nonzero(t)[0]), "isclose": lambda t: np.isclose(t, 1).sum()}
+    function = says.get(name, lambda t: np.sum(getattr(np, name)(t)))
+
+    def step(t: Any) -> Any:
+        return (w * w).sum() / (1 + function(t))
+
+    usual, rare = np.zeros(4), np.array([0.0, 1.0, -1.0, np.nan])
+    reason = runs_as_it_is(step, *[(usual,)] * 3)
+    assert reason.startswith(f"np.{name} says something of the numbers of an argument")
+    with pytest.warns(UserWarning, match="runs as it is"):
+        compiled = tg.compile(step)
+        for _ in range(12):  # long enough to be trusted
+            compiled(usual)
+    assert compiled(rare).item() == step(rare).item()
+
+
 def test_what_is_assigned_before_a_branch_waits_for_it() -> None:
     def make() -> Any:
         norm = nn.BatchNorm(3, momentum=None, dtype=np.float64)

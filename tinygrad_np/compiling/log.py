@@ -408,6 +408,8 @@ class Given(np.ndarray[Any, Any]):
         if any(isinstance(one, Tensor) for one in inputs):
             return NotImplemented  # the Tensor's turn
         call = getattr(ufunc, method)
+        if ufunc in operators.ABOUT_UFUNCS:
+            self._said(ufunc.__name__)
         if self.log.within:
             return call(*_changed(inputs, _bare), **_changed(options, _bare))
         # ndarray.sum() and its like say of all options that they are not given.
@@ -428,7 +430,17 @@ class Given(np.ndarray[Any, Any]):
             return written[0] if len(written) == 1 else result
         return self._recorded(call, *inputs, **given)
 
+    def _said(self, name: str) -> None:
+        """Refuse what says something of the numbers and is no operation, where a user asks for it."""
+        if not self.log.within and not _reader().f_code.co_filename.startswith(ENGINE):
+            self.log.refuse(
+                f"np.{name} says something of the numbers of an argument of the step, and a replay "
+                "could not know what became of it. Write it with operators, as (x != 0).sum()."
+            )
+
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function in operators.ABOUT_NUMBERS:
+            self._said(function.__name__)
         if self.log.within or function in operators.ABOUT or function in operators.LIKE:
             return function(*_changed(args, _bare), **_changed(options, _bare))
         return self._recorded(function, *args, **options)
