@@ -835,7 +835,8 @@ def _try(
     row = predict(model, x[:1])
     outputs = np.broadcast_to(row, (len(y), *row.shape[1:]))
     size = batch_size or len(y)
-    cuts = [slice(start, start + size) for start in range(0, len(y), size)]
+    many = max(size, 4096)  # rows; of a batch of few each call would cost more than its rows
+    cuts = [slice(size)] + [slice(at, at + many) for at in range(size, len(y), many)]
     batches = [(outputs[at], y[at], None if weights is None else weights[at]) for at in cuts]
     whole = isinstance(part, Rows) and not part.mapped
     if not whole:

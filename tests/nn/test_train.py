@@ -380,6 +380,21 @@ def test_what_does_not_fit_is_refused_before_training(rows, settings, error, tex
     assert optimizer.params is None
 
 
+def test_targets_are_looked_at_in_larger_parts_than_small_batches():
+    class Counts(nn.SoftmaxCrossEntropy):
+        seen = ()
+
+        def forward(self, outputs, targets):
+            self.seen += (len(targets),)
+            return super().forward(outputs, targets)
+
+    x, y = data(10_000)
+    loss = Counts()
+    with pytest.raises(IndexingError, match=r"got 0 \.\.\. 7"):
+        fit(network(), (x, np.r_[y[:-1], 7]), loss=loss, batch_size=1)
+    assert loss.seen == (1, 4096, 4096, 1807)
+
+
 def test_an_optimizer_of_another_model_is_refused():
     with pytest.raises(ArgumentError, match=r"an optimizer of this model's parameters, got one of"):
         fit(network(), optimizer=nn.SGD(network().parameters(), lr=0.1))
