@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -51,7 +52,7 @@ METRICS: dict[str, Metric] = {
     "mae": measures.mean_absolute_error,
     "mse": measures.mean_squared_error,
 }
-OF_CLASSES = {name: METRICS[name] for name in list(METRICS)[:6]}
+OF_CLASSES = list(METRICS.values())[:6]
 TAKEN = {losses.SoftmaxCrossEntropy: tg.softmax, losses.BinaryCrossEntropy: tg.sigmoid}
 OF_ALL_ROWS = (measures.roc_auc, measures.r2)  # a part of the rows may not have what they need
 
@@ -105,8 +106,9 @@ def fit(
         Measured after each epoch; several sets under their names; a fraction holds out that part of
         the rows, drawn at random.
     metrics : sequence of str or callable
-        Names among those of `METRICS`, or functions of (y_true, outputs), both arrays. Those of
-        classes take what losses take: labels (N, T) of outputs (N, T, K), of which the loss's
+        Names among those of `METRICS`, or functions of (y_true, outputs), both arrays, such as
+        ``functools.partial(nn.metrics.precision, average="micro")``. Those of `nn.metrics` that are
+        about classes take what losses take: labels (N, T) of outputs (N, T, K), of which the loss's
         ``ignore_label`` is left out; and a single column, which is class 1 where the logit of
         `nn.BinaryCrossEntropy` is above 0, or the probability of a final sigmoid above 0.5.
     seed : int, optional
@@ -777,44 +779,55 @@ def _metrics(given: Sequence[str | Metric], model: Module, loss: Loss | None) ->
     if isinstance(given, str):
         raise ArgumentError(message("fit", "metrics as a list", repr(given), f"Write [{given!r}]."))
     functions = [named("metrics", metric, METRICS) for metric in given]
-    names = [
-        metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
-        for metric in given
-    ]
+    names = [metric if isinstance(metric, str) else _name(metric) for metric in given]
     found = dict(zip(names, functions))
     if len(found) != len(given) or {"loss", "lr"} & found.keys():
         raise ArgumentError(message("fit", "metrics with distinct names", ", ".join(found)))
     middle = 0.5 if _end(model) is tg.sigmoid else None
     if middle is None and isinstance(loss, losses.BinaryCrossEntropy):
         middle = 0.0
-    settings = getattr(loss, "ignore_label", None), middle
+    ignore_label = getattr(loss, "ignore_label", None)
     return {
-        name: partial(_of_classes, metric, *settings) if metric in OF_CLASSES.values() else metric
+        name: _OfClasses(metric, ignore_label, middle) if _whole(metric) in OF_CLASSES else metric
         for name, metric in found.items()
     }
 
 
-def _of_classes(
-    metric: Metric, ignore_label: int | None, middle: float | None, y: Array, outputs: Array
-) -> Any:
+def _whole(metric: Metric) -> Metric:
+    """The function of which some arguments may be fixed."""
+    return metric.func if isinstance(metric, partial) else metric
+
+
+def _name(metric: Metric) -> str:
+    return getattr(_whole(metric), "__name__", repr(metric))
+
+
+@dataclass(frozen=True)
+class _OfClasses:
     """A metric of classes, of the targets and outputs that losses take.
 
     A single column above the ``middle`` is class 1; rows of labels (N, ..., K) are rows, and those
     with the ignored label are left out.
     """
-    if middle is not None and math.prod(outputs.shape[1:]) == 1:
-        z = outputs.reshape(-1) - middle
-        outputs, y = np.stack([np.zeros_like(z), z], axis=1), y.reshape(-1)
-        if ((y == 0) | (y == 1)).all():
-            y = y.astype(np.int64)
-    elif outputs.ndim > 2:
-        classes = outputs.shape[-1]
-        y = y.reshape(-1, classes) if y.shape == outputs.shape else y.reshape(-1)
-        outputs = outputs.reshape(-1, classes)
-    if ignore_label is not None:
-        counted = y != ignore_label
-        y, outputs = y[counted], outputs[counted]
-    return metric(y, outputs)
+
+    metric: Metric
+    ignore_label: int | None
+    middle: float | None
+
+    def __call__(self, y: Array, outputs: Array) -> Any:
+        if self.middle is not None and math.prod(outputs.shape[1:]) == 1:
+            z = outputs.reshape(-1) - self.middle
+            outputs, y = np.stack([np.zeros_like(z), z], axis=1), y.reshape(-1)
+            if ((y == 0) | (y == 1)).all():
+                y = y.astype(np.int64)
+        elif outputs.ndim > 2:
+            classes = outputs.shape[-1]
+            y = y.reshape(-1, classes) if y.shape == outputs.shape else y.reshape(-1)
+            outputs = outputs.reshape(-1, classes)
+        if self.ignore_label is not None:
+            counted = y != self.ignore_label
+            y, outputs = y[counted], outputs[counted]
+        return self.metric(y, outputs)
 
 
 def _try(
@@ -855,8 +868,8 @@ def _try(
 
 def _of_any_rows(metric: Metric) -> bool:
     """Whether a metric is known to be defined for any part of the rows."""
-    metric = metric.args[0] if isinstance(metric, partial) else metric
-    return metric in METRICS.values() and metric not in OF_ALL_ROWS
+    function = _whole(metric.metric if isinstance(metric, _OfClasses) else metric)
+    return function in METRICS.values() and function not in OF_ALL_ROWS
 
 
 def _loss_of(

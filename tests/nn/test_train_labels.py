@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -193,6 +194,16 @@ def test_metrics_that_need_all_rows_are_not_asked_about_a_few(tmp_path):
     history = fit(line(), regression, metrics=["r2"], loss=nn.MSE(), optimizer=nn.SGD(lr=0.0))
     expected = metrics.r2(x[:, :3], nn.predict(line(), x))
     np.testing.assert_allclose(history["r2"], expected, rtol=1e-12)
+
+
+def test_arguments_of_a_metric_may_be_fixed():
+    x, y = RNG.normal(size=(5, 6, 4)), RNG.integers(0, 3, (5, 6))
+    second = partial(metrics.top_k_accuracy, k=2)
+    expected = second(y.reshape(-1), nn.predict(line(), x).reshape(-1, 3))
+    for rows in ((x, y), lambda: ((x[i : i + 1], y[i : i + 1]) for i in range(5))):
+        history = fit(line(), rows, loss=nn.SoftmaxCrossEntropy(), optimizer=nn.SGD(lr=0.0),
+                      metrics=[second])  # fmt: skip
+        assert history["top_k_accuracy"] == [expected]
 
 
 # --- a softmax that is taken twice ---
