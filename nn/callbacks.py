@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nn import init
 from nn.checkpoint import checked_path, remove_unfinished, save_run
 from nn.history import History, direction, monitored
-from nn.module import Module
+from nn.module import Module, check_state
 from nn.optim import Optimizer
 from nn.schedules import Schedule
 from tinygrad_np.errors import ArgumentError, TensorError, message
@@ -129,6 +129,11 @@ class Run:
         ArgumentError, ShapeError, DtypeError
             For the state of another run, with the differences; nothing is changed then.
         """
+        try:
+            check_state("resume", dict(self.model._state("resume")), state["model"], self.model)
+        except ArgumentError as error:
+            error.add_note(f"resume: the file holds a run of\n{state['described']}")
+            raise
         common, had = self._common(), state["common"]
         differences = [
             f"{name}={had.get(name)!r}, now {common.get(name)!r}"
@@ -148,10 +153,9 @@ class Run:
         try:
             for name, part in parts.items():
                 part.load_state_dict(states[name])
-        except TensorError as error:
+        except TensorError:
             for name, part in parts.items():
                 part.load_state_dict(before[name])
-            error.add_note(f"resume: the file holds a run of\n{state['described']}")
             raise
         for generator, kept in zip(self._generators().values(), state["generators"]):
             generator.bit_generator.state = kept

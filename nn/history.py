@@ -86,10 +86,15 @@ class History(dict[str, list[float]]):
 
     __repr__ = __str__
 
-    def _fitting(self) -> Iterator[list[str]]:
+    def growing(self) -> list[str]:
+        """The columns of one table of rows printed one by one: the losses, and what else fits."""
+        first = next(self._fitting(sorted(self, key=lambda name: not name.endswith("loss"))), [])
+        return [name for name in self if name in first]
+
+    def _fitting(self, columns: Iterable[str] | None = None) -> Iterator[list[str]]:
         """The columns in groups that fit into the width, one table each."""
         names: list[str] = []
-        for name in self:
+        for name in columns or self:
             if names and 5 + sum(map(_width, [*names, name])) > WIDTH:
                 yield names
                 names = []
@@ -172,9 +177,10 @@ def direction(operation: str, name: str, mode: str | None = None) -> int:
         for names, sign in ((LOW, -1), (HIGH, 1)):
             if any(name == measure or name.endswith(f"_{measure}") for measure in names):
                 return sign
+    meant = near(name, [*LOW, *HIGH]) if mode is None else ""
     raise ArgumentError(
         message(operation, 'mode="min" or mode="max"', f"mode={mode!r} for {name!r}",
-                "Say which values are better.")
+                f"Say which values are better. {meant}".strip())
     )  # fmt: skip
 
 

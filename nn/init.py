@@ -57,18 +57,28 @@ def seed(number: int | None) -> None:
     True
     """
     global _generator
-    before, _generator = _generator, np.random.default_rng(number)
+    before, _generator = _generator, _seeded("seed", number)
     note_change("the generator of nn", id(before), id(_generator))
 
 
 def generator(rng: Rng = None) -> Generator:
     """A generator: ``rng`` itself, one seeded with an int, or for None the one of `nn`."""
     if rng is not None:
-        return np.random.default_rng(rng)
+        return _seeded("rng", rng)
     if _generator is None:
         seed(None)
     assert _generator is not None
     return _generator
+
+
+def _seeded(operation: str, given: Rng) -> Generator:
+    try:
+        return np.random.default_rng(given)
+    except (TypeError, ValueError) as error:  # from NumPy, for what is no seed
+        raise ArgumentError(
+            message(operation, "a whole number of at least 0, a numpy.random.Generator or None",
+                    repr(given))
+        ) from error  # fmt: skip
 
 
 def exchange(other: Generator) -> Generator:

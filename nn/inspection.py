@@ -16,6 +16,7 @@ from nn.callbacks import Callback, Run, check_count
 from nn.layers.activation import ReLU
 from nn.module import Module, mode, submodules
 from nn.sources import Data, source
+from nn.summary import cut_front
 from tinygrad_np.errors import ArgumentError, message
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ class Inspection:
         last = next((one.gradients.rms for one in self.layers[::-1] if one.gradients), 0.0)
         if flow.gradients is not None and last:
             ratio = flow.gradients.rms / last
-            if ratio < VANISHING or ratio > EXPLODING:
+            if ratio == 0:
+                found["gradients"] = "vanishing gradient, all of it is 0"
+            elif ratio < VANISHING or ratio > EXPLODING:
                 kind = "vanishing" if ratio < 1 else "exploding"
                 found["gradients"] = f"{kind} gradient, {ratio:.0e} of the last layer's"
         return found
@@ -118,16 +121,17 @@ class Inspection:
     def __str__(self) -> str:
         head = ("layer", "kind", "mean", "std", "activations", "dead", "grad rms", "gradients")
         rows = [head]
+        width = min(max(9, *[len(flow.path) for flow in self.layers]), 12)  # 80 columns in all
         for flow in self.layers:
             g = flow.gradients
             rows.append((
-                _cut(flow.path, 9), _cut(flow.kind, 11),
+                cut_front(flow.path, width), _cut(flow.kind, 11),
                 f"{flow.activations.mean:.2g}", f"{flow.activations.std:.2g}",
                 flow.activations.picture, f"{flow.dead / flow.units:.0%}",
                 "" if g is None else f"{g.rms:.1e}", "" if g is None else g.picture,
             ))  # fmt: skip
         lines = [
-            f"{path:9} {kind:11} {mean:>7} {std:>6} {shape:11} {dead:>5} {rms:>8}  {grads:10}"
+            f"{path:{width}} {kind:11} {mean:>7} {std:>6} {shape:11} {dead:>5} {rms:>8}  {grads:10}"
             for path, kind, mean, std, shape, dead, rms, grads in rows
         ]
         rule = "-" * max(map(len, lines))
@@ -345,7 +349,7 @@ class Inspector(Callback):
                 if flow.path == path:
                     g = flow.gradients
                     lines.append(
-                        f"{_cut(path, 16):16} {epoch:5}  {flow.activations.picture:11} "
+                        f"{cut_front(path, 16):16} {epoch:5}  {flow.activations.picture:11} "
                         f"{flow.activations.std:8.2g}   {g.picture if g else '':10} "
                         f"{f'{g.rms:.1e}' if g else '':>8} {flow.dead / flow.units:5.0%}"
                     )

@@ -42,6 +42,11 @@ class Loss(Module):
         check_name(f"{type(self).__name__}: reduction", reduction, REDUCTIONS)
         self.reduction = reduction
 
+    @property
+    def weighs_rows(self) -> bool:
+        """Whether some rows count more than others in the mean, by `counts`."""
+        return False
+
     def describe(self) -> str:
         return ", ".join(differing(self))
 
@@ -86,7 +91,50 @@ class HalfSquaredError(Loss):
         return tg.mean_squared_error(outputs, targets, "sum") * factor
 
 
-class SoftmaxCrossEntropy(Loss):
+class OfLabels(Loss):
+    """What the losses of labels share: rows that count by their class, or for nothing.
+
+    Parameters
+    ----------
+    reduction, weight, ignore_label
+        As for `SoftmaxCrossEntropy`.
+    """
+
+    def __init__(
+        self,
+        reduction: str = "mean",
+        *,
+        weight: ArrayLike | None = None,
+        ignore_label: int | None = None,
+    ) -> None:
+        super().__init__(reduction)
+        self.weight = weight
+        self.ignore_label = ignore_label
+
+    @property
+    def weighs_rows(self) -> bool:
+        weighted = self.weight is not None or self.ignore_label is not None
+        return weighted and self.reduction != "sum"
+
+    def counts(self, outputs: Any, targets: Any) -> Any:
+        """What each row counts in the mean, ``w[t_n]`` or 0: it divides by their sum.
+
+        Parameters
+        ----------
+        outputs, targets
+            What the loss was given.
+        """
+        *rows, classes = np.shape(outputs)
+        if np.shape(targets) == (*rows, classes):  # probabilities, which have no class
+            return np.ones(rows)
+        w = np.ones(classes) if self.weight is None else np.asarray(self.weight, float)
+        if self.ignore_label is None:
+            return tg.take(w, targets)  # and not w[targets], of which a compiled step has no record
+        ignored = targets == self.ignore_label
+        return np.where(ignored, 0.0, tg.take(w, np.where(ignored, 0, targets)))
+
+
+class SoftmaxCrossEntropy(OfLabels):
     """Cross-entropy ``L = -mean_n log p_n[t_n]``, ``p = softmax(z)``; ``dz = (p - onehot(t)) / N``.
 
     The outputs are logits: the model ends without a softmax. The targets are integers (N,), or
@@ -118,9 +166,7 @@ class SoftmaxCrossEntropy(Loss):
         ignore_label: int | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(reduction)
-        self.weight = weight
-        self.ignore_label = ignore_label
+        super().__init__(reduction, weight=weight, ignore_label=ignore_label)
         self.label_smoothing = label_smoothing
 
     def forward(self, outputs: Any, targets: Any) -> Any:
@@ -178,7 +224,7 @@ class BinaryCrossEntropy(Loss):
         return loss
 
 
-class NLL(Loss):
+class NLL(OfLabels):
     """Negative log-likelihood ``L = -mean_n y_n[t_n]``; ``dy = -onehot(t) / N``.
 
     The outputs are log-probabilities: the model ends with a log_softmax. See `tinygrad_np.nll`.
@@ -194,17 +240,6 @@ class NLL(Loss):
     >>> float(nn.NLL()(np.log([[0.5, 0.5], [0.5, 0.5]]), [0, 1]))
     0.6931471805599453
     """
-
-    def __init__(
-        self,
-        reduction: str = "mean",
-        *,
-        weight: ArrayLike | None = None,
-        ignore_label: int | None = None,
-    ) -> None:
-        super().__init__(reduction)
-        self.weight = weight
-        self.ignore_label = ignore_label
 
     def forward(self, outputs: Any, targets: Any) -> Any:
         return tg.nll(outputs, targets, self.reduction, self.weight, self.ignore_label)

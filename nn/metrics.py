@@ -96,7 +96,10 @@ def top_k_accuracy(y_true: ArrayLike, scores: ArrayLike, k: int = 5) -> float:
     true, table = _scored(operation, y_true, scores)
     columns = table.shape[1]
     if not 1 <= k <= columns:
-        raise ArgumentError(message(operation, f"k in 1 .. {columns}", f"k={k}"))
+        raise ArgumentError(
+            message(operation, f"k in 1 .. {columns}", f"k={k}",
+                    f"For fit write functools.partial(nn.metrics.top_k_accuracy, k={columns - 1}).")
+        )  # fmt: skip
     best = np.argsort(-table, axis=1, kind="stable")[:, :k]
     return float(np.mean((best == true[:, None]).any(axis=1)))
 

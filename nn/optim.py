@@ -1204,10 +1204,12 @@ class LBFGS(Optimizer):
         ----------
         closure : callable, optional
             Gives the loss at the present parameters, as a number or a Tensor of one element; it is
-            called at the parameters of before, then at those of each step that is tried.
+            called at the parameters of before, then at those of each step that is tried. It may
+            compute the gradient as well, as PyTorch's do.
         """
         self._check_attached("step")
         x = _flat([p.data for p in self.params])
+        before = 0.0 if closure is None else float(closure())
         g = _flat([np.zeros_like(p.data) if p.grad is None else p.grad for p in self.params])
         g = g + self.weight_decay * x
         if self.last is not None:
@@ -1223,14 +1225,13 @@ class LBFGS(Optimizer):
             self._set(x + t * d)
             return
 
-        def loss(at: Array) -> float:
-            self._set(at)
-            with no_grad():
-                return float(closure()) + self.weight_decay / 2 * float(at @ at)
+        def penalty(at: Array) -> float:
+            return self.weight_decay / 2 * float(at @ at)
 
-        before, slope = loss(x), float(g @ d)
+        before, slope = before + penalty(x), float(g @ d)
         for _ in range(30):
-            if loss(x + t * d) <= before + 1e-4 * t * slope:
+            self._set(x + t * d)
+            if float(closure()) + penalty(x + t * d) <= before + 1e-4 * t * slope:
                 return
             t /= 2
         self._set(x)  # nothing that rounding leaves is better

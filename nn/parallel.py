@@ -35,7 +35,7 @@ import tinygrad_np as tg
 from nn import init
 from nn.callbacks import Callback, generators
 from nn.data import checksum
-from nn.losses import NLL, SoftmaxCrossEntropy
+from nn.losses import Loss
 from nn.module import Module
 from nn.optim import LBFGS, Optimizer
 from nn.sources import Batch, Rows, Shuffle, Stream
@@ -265,10 +265,7 @@ def check_loss(loss: Any, optimizer: Optimizer) -> None:
             message("fit: parallel", "an optimizer that needs one gradient a step",
                     "LBFGS, which compares losses of several", "Train it on one rank.")
         )  # fmt: skip
-    weighted = isinstance(loss, SoftmaxCrossEntropy | NLL) and (
-        loss.weight is not None or loss.ignore_label is not None
-    )
-    if weighted and loss.reduction == "mean":
+    if isinstance(loss, Loss) and loss.weighs_rows:
         raise ArgumentError(
             message("fit: parallel", "a loss whose mean divides by the number of rows",
                     f"{loss!r}, which divides by their weights",

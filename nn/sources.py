@@ -29,8 +29,11 @@ def source(
     data: Data,
     sample_weight: ArrayLike | None = None,
     class_weight: ClassWeights | None = None,
+    ignore_label: int | None = None,
 ) -> Rows | Stream:
     """The data as `Rows` or as a `Stream`, checked as far as it can be before it is read.
+
+    Rows with the label that is ignored have no class, and no class weight.
 
     Raises
     ------
@@ -40,18 +43,20 @@ def source(
     if isinstance(data, tuple | list | Dataset):
         parts = list(data)
         if len(parts) == 2:
-            return Rows(operation, parts[0], parts[1], sample_weight, class_weight)
+            x, y = parts
+            return Rows(operation, x, y, sample_weight, class_weight, ignore_label)
     elif callable(data) or (isinstance(data, Iterable) and not isinstance(data, np.ndarray | str)):
         if sample_weight is not None:
             raise ArgumentError(
                 message(operation, "the weights within the batches, as (x, y, weights)",
                         "batches and a sample_weight")
             )  # fmt: skip
-        return Stream(operation, data, class_weight)
-    raise ArgumentError(
-        message(operation, "data as (x, y) or a Dataset", f"a {type(data).__name__}",
-                "Or give batches: an iterable of (x, y), or a function that makes one.")
-    )  # fmt: skip
+        return Stream(operation, data, class_weight, ignore_label)
+    fix = "Or give batches: an iterable of (x, y), or a function that makes one."
+    got = type(data).__name__
+    if isinstance(data, tuple | list):
+        got, fix = f"{got} of {len(data)}", "Weights of rows are given to fit as sample_weight."
+    raise ArgumentError(message(operation, "data as (x, y) or a Dataset", got, fix))
 
 
 class Rows:
@@ -68,6 +73,7 @@ class Rows:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeights | None = None,
+        ignore_label: int | None = None,
     ) -> None:
         self.operation = operation
         self.x, self.y = (
@@ -84,7 +90,7 @@ class Rows:
         if sample_weight is not None:
             self.weights = _sample_weights(operation, sample_weight, len(self))
         if class_weight is not None:
-            by_class = ClassWeight(operation, class_weight, self.y)(self.y)
+            by_class = ClassWeight(operation, class_weight, self.y, ignore_label)(self.y)
             self.weights = by_class if self.weights is None else self.weights * by_class
 
     def __len__(self) -> int:
@@ -116,8 +122,11 @@ class Rows:
                         "are memory-mapped", "A fraction would copy them: give slices of them.")
             )  # fmt: skip
         arrays = [self.x, self.y] + ([] if self.weights is None else [self.weights])
-        parts = train_test_split(*arrays, test_size=fraction, rng=init.generator())
-        return Rows(self.operation, *parts[:6:2]), Rows(self.operation, *parts[1:4:2])
+        x, x_held, y, y_held, *weights = train_test_split(
+            *arrays, test_size=fraction, rng=init.generator()
+        )
+        training = Rows(self.operation, x, y, weights[0] if weights else None)
+        return training, Rows(self.operation, x_held, y_held)
 
     def first(self) -> Batch:
         """A row and all targets that are in memory, for which it stands; or only a few."""
@@ -189,11 +198,19 @@ class Stream:
 
     mapped: Mapping[str, Array] = {}
 
-    def __init__(self, operation: str, data: Data, class_weight: ClassWeights | None) -> None:
+    def __init__(
+        self,
+        operation: str,
+        data: Data,
+        class_weight: ClassWeights | None,
+        ignore_label: int | None = None,
+    ) -> None:
         self.operation = operation
         self.make: Callable[[], Iterable[Any]] = data if callable(data) else lambda: data
         self.once = not callable(data) and iter(data) is data
-        self.by_class = None if class_weight is None else ClassWeight(operation, class_weight, None)
+        self.by_class = None
+        if class_weight is not None:
+            self.by_class = ClassWeight(operation, class_weight, None, ignore_label)
         self.begun: Iterator[Batch] | None = None
 
     def steps(self, batch_size: int | None) -> int | None:
@@ -236,7 +253,7 @@ class Stream:
     def _checked(self, operation: str, batch: Any) -> Batch:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise ArgumentError(
-                message(operation, "(x, y) or (x, y, weights)", f"a {type(batch).__name__}")
+                message(operation, "(x, y) or (x, y, weights)", type(batch).__name__)
             )
         rows = Rows(operation, *batch)
         weights = rows.weights
@@ -247,9 +264,11 @@ class Stream:
 
 
 class ClassWeight:
-    """The weight of each row by its label: ``w_n = weights[t_n]``."""
+    """The weight of each row by its label: ``w_n = weights[t_n]``, and 0 where it is ignored."""
 
-    def __init__(self, operation: str, given: ClassWeights, y: Array | None) -> None:
+    def __init__(
+        self, operation: str, given: ClassWeights, y: Array | None, ignore_label: int | None
+    ) -> None:
         self.operation = operation
         if isinstance(given, str):
             if given != "balanced" or y is None:
@@ -258,7 +277,10 @@ class ClassWeight:
                             '"balanced"', f"{given!r}" + (" for batches" if y is None else ""))
                 )  # fmt: skip
             labels, counts = np.unique(self._labels(y), return_counts=True)
-            given = dict(zip(labels.tolist(), (len(y) / (len(labels) * counts)).tolist()))
+            counted = labels != ignore_label  # all of them, where it is None
+            labels, counts = labels[counted], counts[counted]
+            balanced = counts.sum() / (len(labels) * counts)
+            given = dict(zip(labels.tolist(), balanced.tolist()))
         if not isinstance(given, Mapping):
             given = dict(enumerate(as_array(given, f"{operation}: class_weight").tolist()))
         for label, weight in given.items():
@@ -267,6 +289,8 @@ class ClassWeight:
                     message(operation, "class weights >= 0", f"{weight!r} of class {label!r}")
                 )
         self.table = {int(label): float(weight) for label, weight in given.items()}
+        if ignore_label is not None:
+            self.table[ignore_label] = 0.0
 
     def __call__(self, y: Array) -> Array:
         """Weights ``(N,)`` for labels ``(N,)``, or for one-hot rows."""

@@ -80,7 +80,7 @@ class Summary:
         kind = min(kind, spare - path)
         lines = []
         for name, text, *cells in table:
-            row = [f"{_cut_front(name, path):{path}}", f"{_cut_options(text, kind):{kind}}"]
+            row = [f"{cut_front(name, path):{path}}", f"{_cut_options(text, kind):{kind}}"]
             if self.multiply_adds is not None:
                 row.append(f"{cells.pop(0):{widths[0]}}")
             row += [f"{cell:>{width}}" for cell, width in zip(cells, widths[-len(cells) :])]
@@ -112,7 +112,8 @@ def _shape(shape: Shape | None) -> str:
     return "" if shape is None else f"(N{''.join(f', {n}' for n in shape[1:])})"
 
 
-def _cut_front(text: str, width: int) -> str:
+def cut_front(text: str, width: int) -> str:
+    """The end of a path, which tells it from others, where the whole does not fit."""
     return text if len(text) <= width else "..." + text[3 - width :]
 
 

@@ -36,6 +36,7 @@ class Row(NamedTuple):
     name: str
     ours: tuple[str, ...]
     transposed: bool = False
+    always: bool = False  # also where there is none here
 
 
 AFFINE = [Row("weight", ("weight",)), Row("bias", ("bias",))]
@@ -48,7 +49,7 @@ LAYOUTS: dict[type[Module], list[Row]] = {
         *AFFINE,
         Row("running_mean", ("running_mean",)),
         Row("running_var", ("running_var",)),
-        Row("num_batches_tracked", ()),  # what PyTorch counts for a momentum of None
+        Row("num_batches_tracked", ("batches",), always=True),
     ],
     Recurrent: [
         Row("weight_ih_l0", ("W_x",), transposed=True),
@@ -251,8 +252,9 @@ class _Walk:
             )
         rows: list[Row] = _of_kind(LAYOUTS, module, [])
         for row in rows:
-            tensors = tuple([attrgetter(name)(module) for name in row.ours])
-            if all([tensor is not None for tensor in tensors]):
+            named = [attrgetter(name)(module) for name in row.ours]
+            tensors = tuple([tensor for tensor in named if tensor is not None])
+            if len(tensors) == len(named) or row.always:
                 yield Entry(_joined(theirs, row.name), tensors, row.transposed)
         known = {name.partition(".")[0] for row in rows for name in row.ours}
         members = [(name, value) for name, value in module.members() if name not in known]

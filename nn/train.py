@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from math import inf
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -23,11 +24,11 @@ from nn import init, losses, optim, schedules
 from nn import metrics as measures
 from nn.byhand import ByHand, HandWritten, as_module, written_back
 from nn.callbacks import Callback, Checkpoint, Run, check_count
-from nn.checkpoint import load_run
+from nn.checkpoint import checked_path, load_run
 from nn.data import check_rows, serve
 from nn.history import History
 from nn.layers.activation import Sigmoid, Softmax
-from nn.layers.container import Sequential
+from nn.layers.container import Residual, Sequential
 from nn.module import Module, as_array, mode
 from nn.names import named, near
 from nn.optim import LBFGS, Optimizer, clip_norm, clip_value
@@ -51,6 +52,9 @@ METRICS: dict[str, Metric] = {
     "mae": measures.mean_absolute_error,
     "mse": measures.mean_squared_error,
 }
+OF_CLASSES = list(METRICS.values())[:6]
+TAKEN = {losses.SoftmaxCrossEntropy: tg.softmax, losses.BinaryCrossEntropy: tg.sigmoid}
+OF_ALL_ROWS = (measures.roc_auc, measures.r2)  # a part of the rows may not have what they need
 
 
 def fit(
@@ -102,7 +106,11 @@ def fit(
         Measured after each epoch; several sets under their names; a fraction holds out that part of
         the rows, drawn at random.
     metrics : sequence of str or callable
-        Names among those of `METRICS`, or functions of (y_true, outputs), both arrays.
+        Names among those of `METRICS`, or functions of (y_true, outputs), both arrays, such as
+        ``functools.partial(nn.metrics.precision, average="micro")``. Those of `nn.metrics` that are
+        about classes take what losses take: labels (N, T) of outputs (N, T, K), of which the loss's
+        ``ignore_label`` is left out; and a single column, which is class 1 where the logit of
+        `nn.BinaryCrossEntropy` is above 0, or the probability of a final sigmoid above 0.5.
     seed : int, optional
         For `nn.seed`: with the same seed and weights, the same run.
     shuffle : bool or callable
@@ -122,7 +130,8 @@ def fit(
     class_weight : {label: weight}, array_like (K,) or "balanced", optional
         Factors of the rows' losses, by label; "balanced" is ``N / (K N_k)``.
     sample_weight : array_like (N,), optional
-        Factors of the rows' losses; the mean still divides by their number, as in Keras. Losses of
+        Factors of the rows' losses; the mean still divides by what it divides by without them: the
+        number of rows, as in Keras, or the sum of the weights that the loss has. Losses of
         validation data have no weights.
     resume : path, optional
         A file of `nn.Checkpoint`: the run goes on where it was written, with the seed, options and
@@ -140,7 +149,8 @@ def fit(
     -------
     History
         The loss is the mean over an epoch's rows, each measured before its step (with
-        ``reduction="sum"``, the sum); metrics are those of the same outputs.
+        ``reduction="sum"``, the sum); metrics are those of the same outputs. A batch of nothing
+        but ignored labels is passed over.
 
     Raises
     ------
@@ -157,7 +167,8 @@ def fit(
     -----
     UserWarning
         After Ctrl-C, which ends the training: the model keeps the weights it has, and the history
-        has the epochs that were completed.
+        has the epochs that were completed. For a model that ends in the softmax or sigmoid that its
+        loss takes as well.
 
     Examples
     --------
@@ -187,15 +198,25 @@ def fit(
         generator.bit_generator.state = interrupted["first_draw"]
     first_draw = dict(generator.bit_generator.state)
 
-    training, held_out = _split(source("fit", data, sample_weight, class_weight), validation)
+    ignore_label = getattr(loss, "ignore_label", None)
+    given = source("fit", data, sample_weight, class_weight, ignore_label)
+    training, held_out = _split(given, validation)
     parts = (training, *held_out.values())
     _check_kinds(loss, optimizer, schedule, callbacks)
     _check_settings(parts, epochs, batch_size, accumulate, callbacks, optimizer)
+    end = TAKEN.get(type(loss))
+    if end is not None and _end(model) is end:
+        warnings.warn(
+            message(f"fit: {type(loss).__name__}", f"logits, of which it takes the {end.__name__}",
+                    "a model that ends in it already",
+                    "Leave it out of the model: nn.predict_proba gives the probabilities."),
+            stacklevel=2,
+        )  # fmt: skip
     if ranks is not None:
         check_loss(loss, optimizer)
-    functions, weighted = _metrics(metrics), _Weighted(loss)
+    functions, weighted = _metrics(metrics, model, loss), _Weighted(loss)
     for part in parts:
-        _try(model, part.first(), weighted, functions, batch_size)
+        _try(model, part, weighted, functions, batch_size)
     parameters = model.parameters()
     clips = _clips(optimizer.params or parameters, clip_norm, clip_value)
     _hand_over(optimizer, parameters)
@@ -240,13 +261,14 @@ def fit(
             if ranks is not None:  # one alone cannot stop
                 raise
             run.stop("interrupted")
-            warnings.warn(
-                f"fit: interrupted after {len(run.history.seconds)} of {epochs} epochs; the model "
-                "keeps the weights it has.",
-                stacklevel=2,
-            )
         for callback in loop.callbacks:
             callback.on_train_end(run)
+    if run.history.stopped == "interrupted":  # now, so that it does not run into the bar
+        warnings.warn(
+            f"fit: interrupted after {len(run.history.seconds)} of {epochs} epochs; the model "
+            "keeps the weights it has.",
+            stacklevel=2,
+        )
     return run.history
 
 
@@ -276,7 +298,7 @@ class _Loop:
             callback for callback in self.callbacks
             if type(callback).on_step_end is not Callback.on_step_end
         ]  # fmt: skip
-        self.rows = 0  # of the batches since the last step
+        self.rows = 0.0  # of the batches since the last step
         self.loss = 0.0  # of this rank's share of them
         self.whole_step: Callable[..., Any] = self._whole_step
 
@@ -303,8 +325,8 @@ class _Loop:
             served = batches() if ranks is None else ranks.drawn_apart(batches())
             measured = self._epoch(served, bar)
             for name, part in held_out.items():
-                loss = None if isinstance(run.model, ByHand) else run.loss
-                found = _measure(run.model, part, loss, self.metrics, 1024, ranks)
+                weighted = _Weighted(None) if isinstance(run.model, ByHand) else self.weighted
+                found = _measure(run.model, part, weighted, self.metrics, 1024, ranks)
                 measured |= {f"{name}_{measure}": value for measure, value in found.items()}
             if run.schedule is not None:
                 measured["lr"] = run.optimizer.groups[0].lr
@@ -318,16 +340,16 @@ class _Loop:
                 history.stopped = ranks.of_first(lambda: history.stopped)
                 ranks.check_weights(f"after epoch {run.epoch}", {"optimizer": repr(run.optimizer)})
             if bar is not None:
-                bar.set_postfix({"epoch": run.epoch} | measured, refresh=False)
+                _show(bar, {"epoch": run.epoch} | measured)
             if every:
                 self._print(every)
 
     def _print(self, every: int) -> None:
         run, history = self.run, self.run.history
         if run.epoch == 1:
-            print(history.head())
+            print(history.head(history.growing()))
         if run.epoch % every == 0 or run.epoch in (1, run.epochs) or history.stopped:
-            print(history.row(run.epoch), flush=True)
+            print(history.row(run.epoch, history.growing()), flush=True)
 
     def _epoch(self, served: Iterable[Batch], bar: Any) -> dict[str, float]:
         """Train on each batch once."""
@@ -335,9 +357,9 @@ class _Loop:
         model, loss, optimizer = run.model, run.loss, run.optimizer
         summed = weighted.summed
         ranks = self.ranks
-        total, rows = 0.0, 0
+        total = rows = 0.0
         seen: list[tuple[Array, Array]] = []
-        for step, (x, y, weights) in enumerate(served, start=1):
+        for step, (x, y, weights) in enumerate(weighted.counting(served), start=1):
             place, run.step = f"epoch {run.epoch}, step {step}", step
             to_copy = good.batches % COPIED == 0
             replayed = self.replayable and good.batches > AS_IT_IS and not to_copy
@@ -353,7 +375,9 @@ class _Loop:
             if not -inf < value < inf and ranks is None:  # nor if it is nan
                 raise good.refusal(place, f"{value}")
             part = len(y) if ranks is None else ranks.part
-            weight = min(part, 1) if summed else part
+            weight: float = min(part, 1) if summed else part
+            if weighted.uneven:
+                weight = weighted.divisor(outputs, y)
             total += weight * value
             rows += weight
             if self.metrics:
@@ -386,12 +410,12 @@ class _Loop:
             for clip in self.clips:
                 clip()
             run.optimizer.step()
-        return error, outputs if self.metrics else None
+        return error, outputs if self.metrics or self.weighted.uneven else None
 
     def _loss(self, x: Array, y: Array, weights: Array | None) -> Any:
         return self.weighted(self.run.model(x), y, weights)
 
-    def _update(self, error: Any, rows: int, complete: bool, again: Callable[[], Any]) -> None:
+    def _update(self, error: Any, rows: float, complete: bool, again: Callable[[], Any]) -> None:
         """Add the gradient of a batch, and take a step after the last one."""
         if self.accumulate == 1 and self.ranks is None:
             error.backward()
@@ -424,7 +448,7 @@ class _Loop:
             for p in self.run.optimizer.params:
                 if p.grad is not None:
                     p.grad = p.grad / self.rows
-        self.rows = 0
+        self.rows = 0.0
         for clip in self.clips:
             clip()
         optimizer = self.run.optimizer
@@ -482,11 +506,15 @@ class _Good:
 
 
 class _Weighted:
-    """The loss of a batch whose rows have weights: ``mean_n w_n L_n``, or the sum."""
+    """The loss of a batch whose rows have weights: ``mean_n w_n L_n``, or the sum.
 
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
+    The mean divides by what that of the loss divides by: weights of 1 change nothing.
+    """
+
+    def __init__(self, loss: Loss | None) -> None:
+        self.loss: Any = loss
         self.summed = getattr(loss, "reduction", "mean") == "sum"
+        self.uneven = isinstance(loss, losses.Loss) and loss.weighs_rows
         self.each: Any = None
         if isinstance(loss, Module) and getattr(loss, "reduction", None) in ("mean", "sum"):
             self.each = copy.copy(loss)
@@ -502,7 +530,20 @@ class _Weighted:
             )  # fmt: skip
         errors = self.each(outputs, y)
         factors = weights.astype(errors.dtype).reshape(-1, *[1] * (errors.ndim - 1))
+        if self.uneven:
+            return tg.sum(errors * factors) / np.sum(self.each.counts(outputs, y))
         return (tg.sum if self.summed else tg.mean)(errors * factors)
+
+    def divisor(self, outputs: Any, y: Array) -> float:
+        """What the mean over an uneven batch divides by."""
+        return float(self.each.counts(outputs, y).sum())
+
+    def counting(self, served: Iterable[Batch]) -> Iterable[Batch]:
+        """The batches in which some row counts: of others there is no mean."""
+        ignored = getattr(self.loss, "ignore_label", None)
+        if ignored is None or self.summed:
+            return served
+        return (batch for batch in served if (batch[1] != ignored).any())
 
 
 def evaluate(
@@ -535,27 +576,30 @@ def evaluate(
     {'loss': 0.0, 'mae': 0.0}
     """
     model = as_module("evaluate", model)
-    return _measure(model, source("evaluate", data), loss, _metrics(metrics), batch_size)
+    functions = _metrics(metrics, model, loss)
+    return _measure(model, source("evaluate", data), _Weighted(loss), functions, batch_size)
 
 
 def _measure(
     model: Module,
     part: Rows | Stream,
-    loss: Loss | None,
+    weighted: _Weighted,
     metrics: dict[str, Metric],
     batch_size: int | None,
     ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """What `evaluate` returns; outputs are kept only for metrics."""
-    summed = getattr(loss, "reduction", "mean") == "sum"
-    total, rows = 0.0, 0
+    loss, summed = weighted.loss, weighted.summed
+    total = rows = 0.0
     seen: list[tuple[Array, Array]] = []
     with mode(model, training=False), tg.no_grad():
-        for x, y, _ in _served(ranks, part, batch_size, shuffle=False):
+        for x, y, _ in weighted.counting(_served(ranks, part, batch_size, shuffle=False)):
             outputs = model(x)
             count = len(y) if ranks is None else ranks.part
             if loss is not None:
-                weight = min(count, 1) if summed else count
+                weight: float = min(count, 1) if summed else count
+                if weighted.uneven:
+                    weight = weighted.divisor(outputs, y)
                 total += weight * float(loss(outputs, y).item())
                 rows += weight
             if metrics:
@@ -629,16 +673,19 @@ def predict_proba(
     array([[0.333, 0.333, 0.333]], dtype=float32)
     """
     outputs = predict(model, x, batch_size)
-    last: Any = model
-    while isinstance(last, Sequential) and len(last):
-        last = last[-1]
-    if isinstance(last, Softmax | Sigmoid) or getattr(last, "activation", last) in PROBABILITIES:
+    if _end(model) in (tg.softmax, tg.sigmoid):
         return outputs
     columns = outputs.shape[1] if outputs.ndim > 1 else 1
     return np.asarray((tg.sigmoid if multilabel or columns == 1 else tg.softmax)(outputs))
 
 
-PROBABILITIES = (tg.softmax, tg.sigmoid)
+def _end(model: Any) -> Any:
+    """The activation that a model is known to end in."""
+    while isinstance(model, Sequential) and not isinstance(model, Residual) and len(model):
+        model = model[-1]
+    if isinstance(model, Softmax | Sigmoid):
+        return tg.softmax if isinstance(model, Softmax) else tg.sigmoid
+    return getattr(model, "activation", model)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -648,7 +695,7 @@ PROBABILITIES = (tg.softmax, tg.sigmoid)
 
 def _interrupted(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The run to resume, or None for a file that is not there yet."""
-    path = Path(path)
+    path = checked_path("resume", path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"resume: there is no folder {path.parent}.")
     return load_run(path, Run.saved) if path.exists() else None
@@ -717,7 +764,10 @@ def _check_settings(
             )  # fmt: skip
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise ArgumentError(message("fit", "callbacks that are nn.Callback", repr(callback)))
+            fix = f"Write nn.{callback.__name__}(...)." if isinstance(callback, type) else ""
+            raise ArgumentError(
+                message("fit", "callbacks that are nn.Callback", repr(callback), fix)
+            )
     if isinstance(optimizer, LBFGS) and accumulate > 1:
         raise ArgumentError(
             message("fit", "accumulate=1 for LBFGS, which measures the loss of its steps",
@@ -725,43 +775,89 @@ def _check_settings(
         )  # fmt: skip
 
 
-def _metrics(given: Sequence[str | Metric]) -> dict[str, Metric]:
+def _metrics(given: Sequence[str | Metric], model: Module, loss: Loss | None) -> dict[str, Metric]:
     """The metrics' functions, by the names they have in a history."""
     if isinstance(given, str):
         raise ArgumentError(message("fit", "metrics as a list", repr(given), f"Write [{given!r}]."))
     functions = [named("metrics", metric, METRICS) for metric in given]
-    names = [
-        metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
-        for metric in given
-    ]
+    names = [metric if isinstance(metric, str) else _name(metric) for metric in given]
     found = dict(zip(names, functions))
     if len(found) != len(given) or {"loss", "lr"} & found.keys():
         raise ArgumentError(message("fit", "metrics with distinct names", ", ".join(found)))
-    return found
+    middle = 0.5 if _end(model) is tg.sigmoid else None
+    if middle is None and isinstance(loss, losses.BinaryCrossEntropy):
+        middle = 0.0
+    ignore_label = getattr(loss, "ignore_label", None)
+    return {
+        name: _OfClasses(metric, ignore_label, middle) if _whole(metric) in OF_CLASSES else metric
+        for name, metric in found.items()
+    }
+
+
+def _whole(metric: Metric) -> Metric:
+    """The function of which some arguments may be fixed."""
+    return metric.func if isinstance(metric, partial) else metric
+
+
+def _name(metric: Metric) -> str:
+    return getattr(_whole(metric), "__name__", repr(metric))
+
+
+@dataclass(frozen=True)
+class _OfClasses:
+    """A metric of classes, of the targets and outputs that losses take.
+
+    A single column above the ``middle`` is class 1; rows of labels (N, ..., K) are rows, and those
+    with the ignored label are left out.
+    """
+
+    metric: Metric
+    ignore_label: int | None
+    middle: float | None
+
+    def __call__(self, y: Array, outputs: Array) -> Any:
+        if self.middle is not None and math.prod(outputs.shape[1:]) == 1:
+            z = outputs.reshape(-1) - self.middle
+            outputs, y = np.stack([np.zeros_like(z), z], axis=1), y.reshape(-1)
+            if ((y == 0) | (y == 1)).all():
+                y = y.astype(np.int64)
+        elif outputs.ndim > 2:
+            classes = outputs.shape[-1]
+            y = y.reshape(-1, classes) if y.shape == outputs.shape else y.reshape(-1)
+            outputs = outputs.reshape(-1, classes)
+        if self.ignore_label is not None:
+            counted = y != self.ignore_label
+            y, outputs = y[counted], outputs[counted]
+        return self.metric(y, outputs)
 
 
 def _try(
     model: Module,
-    batch: Batch,
+    part: Rows | Stream,
     weighted: _Weighted,
     metrics: dict[str, Metric],
     batch_size: int | None,
 ) -> None:
     """Let model, loss and metrics refuse what does not fit, and build layers that wait for a batch.
 
-    Each sees all the targets given; the outputs for the first row stand for those of the others.
+    Each sees all the targets in memory; the outputs for the first row stand for those of the others.
+    Of batches and mapped arrays that is a part, for which not every metric is defined.
     """
-    x, y, weights = batch
+    x, y, weights = part.first()
     if isinstance(model, ByHand) and not model.gives_scores:
         return
     row = predict(model, x[:1])
     outputs = np.broadcast_to(row, (len(y), *row.shape[1:]))
     size = batch_size or len(y)
+    many = max(size, 4096)  # rows; of a batch of few each call would cost more than its rows
+    cuts = [slice(size)] + [slice(at, at + many) for at in range(size, len(y), many)]
+    batches = [(outputs[at], y[at], None if weights is None else weights[at]) for at in cuts]
+    whole = isinstance(part, Rows) and not part.mapped
+    if not whole:
+        metrics = {name: one for name, one in metrics.items() if _of_any_rows(one)}
     with tg.no_grad(), np.errstate(all="ignore"):
-        for start in range(0, len(y), size):
-            rows = slice(start, start + size)
-            factors = None if weights is None else weights[rows]
-            error = weighted(tg.Tensor(outputs[rows]), y[rows], factors)
+        for z, t, factors in list(weighted.counting(batches)) or batches[: int(whole)]:
+            error = weighted(tg.Tensor(z), t, factors)
             if not isinstance(error, tg.Tensor) or error.size != 1:
                 raise ArgumentError(
                     message("fit", "a loss that gives a Tensor of one element",
@@ -769,6 +865,12 @@ def _try(
                             'Use reduction="mean" or "sum".')
                 )  # fmt: skip
         _measured(metrics, [(y, outputs)])
+
+
+def _of_any_rows(metric: Metric) -> bool:
+    """Whether a metric is known to be defined for any part of the rows."""
+    function = _whole(metric.metric if isinstance(metric, _OfClasses) else metric)
+    return function in METRICS.values() and function not in OF_ALL_ROWS
 
 
 def _loss_of(
@@ -850,11 +952,12 @@ def _served(
     return ranks.batches(part, batch_size, shuffle)
 
 
-def _mean(total: float, rows: int, summed: bool, ranks: Ranks | None) -> dict[str, float]:
+def _mean(total: float, rows: float, summed: bool, ranks: Ranks | None) -> dict[str, float]:
     """The loss of all rows, from the sum over those seen here."""
     if ranks is not None:
-        total, count = ranks.sum(total, rows)
-        rows = int(count)
+        total, rows = ranks.sum(total, rows)
+    if not (rows or summed):
+        raise ArgumentError(message("fit: loss", "at least one row that counts", "none"))
     return {"loss": total if summed else total / rows}
 
 
@@ -884,3 +987,17 @@ def _bar(total: int | None, done: int, wanted: bool) -> Any:
     # A rank cannot ask for the width of the launcher's terminal.
     width = None if sys.stderr.isatty() else shutil.get_terminal_size().columns
     return tqdm(total=total, initial=done, unit="step", mininterval=0.2, ncols=width)
+
+
+def _show(bar: Any, values: Mapping[str, float]) -> None:
+    """Write as many of the values behind the bar as fit into its line, none of them cut."""
+    shown: dict[str, float] = {}
+    for name, value in values.items():
+        before = bar.postfix
+        shown[name] = value
+        bar.set_postfix(shown, refresh=False)
+        whole = bar.format_meter(**bar.format_dict | {"ncols": None})
+        spare = 9 if bar.total else 0  # of the bar one cell is enough
+        if bar.ncols is not None and len(whole) - spare > bar.ncols:
+            bar.postfix = before
+            return

@@ -28,7 +28,7 @@ class Convolution(Layer):
     def __init__(
         self,
         *channels: int,
-        kernel: int | Sequence[int],
+        kernel: int | Sequence[int] | None = None,
         stride: int | Sequence[int] = 1,
         padding: int | Sequence[int] | str = 0,
         dilation: int | Sequence[int] = 1,
@@ -233,5 +233,6 @@ def _per_axis(name: str, kernel: Any, axes: int) -> Shape:
     lengths = tuple(kernel) if isinstance(kernel, Sequence) else (kernel,) * axes
     if len(lengths) != axes or not all(map(is_size, lengths)):
         each = "a whole number" if axes == 1 else f"a whole number or {axes} of them"
-        raise ArgumentError(message(name, f"kernel as {each}, at least 1", repr(kernel)))
+        fix = f"Write {name}(in, out, kernel=3)." if kernel is None else ""
+        raise ArgumentError(message(name, f"kernel as {each}, at least 1", repr(kernel), fix))
     return lengths

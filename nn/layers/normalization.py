@@ -10,9 +10,9 @@ from numpy.typing import DTypeLike
 
 import tinygrad_np as tg
 from nn.init import Shape, ones, zeros
-from nn.layers.layer import Layer, divisible, explained
+from nn.layers.layer import Layer, divisible, label
 from nn.options import differing, sizes
-from tinygrad_np.errors import ArgumentError, TensorError, message
+from tinygrad_np.errors import ArgumentError, ShapeError, message
 
 
 class Normalization(Layer):
@@ -54,9 +54,9 @@ class BatchNorm(Normalization):
     ----------
     channels : int, optional
         By default taken from the first batch, ``(N, C)`` or ``(N, C, *spatial)``.
-    momentum : float
+    momentum : float or None
         In [0, 1]: how much of the running statistics a batch replaces. As in PyTorch; Keras counts
-        what is kept.
+        what is kept. None makes them the mean over all batches.
     eps : float
         Keeps the root from 0.
     affine : bool
@@ -69,6 +69,8 @@ class BatchNorm(Normalization):
     weight, bias : Tensor (C,), or None
     running_mean, running_var : Tensor (C,)
         Buffers: without gradient, but part of the state.
+    batches : Tensor () of int, or None
+        For ``momentum=None`` the number of batches, a buffer.
 
     Raises
     ------
@@ -94,18 +96,19 @@ class BatchNorm(Normalization):
 
     running_mean: tg.Tensor
     running_var: tg.Tensor
+    batches: tg.Tensor | None
 
     def __init__(
         self,
         channels: int | None = None,
         *,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         eps: float = 1e-5,
         affine: bool = True,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        if not 0 <= momentum <= 1:
-            raise ArgumentError(message("BatchNorm", "momentum in [0, 1]", repr(momentum)))
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ArgumentError(message("BatchNorm", "momentum in [0, 1] or None", repr(momentum)))
         self.shape = None
         self.momentum = momentum
         self.eps = eps
@@ -119,6 +122,7 @@ class BatchNorm(Normalization):
         super()._build(features)
         self.running_mean = tg.Tensor(zeros((features,), dtype=self.dtype))
         self.running_var = tg.Tensor(ones((features,), dtype=self.dtype))
+        self.batches = tg.Tensor(0, dtype=np.int64) if self.momentum is None else None
 
     def multiply_adds(self, y: Shape, x: Shape) -> int:
         """In evaluation, where the statistics are known: the squares are left out."""
@@ -132,10 +136,12 @@ class BatchNorm(Normalization):
             # Other tensors: training moves the statistics before a backward pass may come.
             mean, var = self.running_mean.detach(), self.running_var.detach()
             return tg.batch_norm(x, w, b, mean, var, eps=self.eps)
-        try:
-            y = tg.batch_norm(x, w, b, eps=self.eps)
-        except TensorError as error:
-            raise explained(self, error) from error
+        if x.size <= x.shape[1]:
+            raise ShapeError(
+                message(label(self), "more than one value a channel in training", f"{x.shape}",
+                        "Choose a batch size that leaves no batch of one row, or nn.GroupNorm.")
+            )  # fmt: skip
+        y = tg.batch_norm(x, w, b, eps=self.eps)
         self._move(x)
         return y
 
@@ -144,11 +150,16 @@ class BatchNorm(Normalization):
         """Move the running statistics towards those of a batch: as tensors, so that a compiled step
         moves them, too."""
         axes = (0, *range(2, x.ndim))
+        replaced: Any = self.momentum
+        if self.batches is not None:
+            count = self.batches + 1
+            self.batches.data = count
+            replaced = tg.astype(1 / count, self.running_mean.dtype)
         for running, batch in (
             (self.running_mean, tg.mean(x, axis=axes)),
             (self.running_var, tg.var(x, axis=axes, ddof=1)),
         ):
-            running.data = running + self.momentum * (batch - running)
+            running.data = running + replaced * (batch - running)
 
     def describe(self) -> str:
         options = differing(self, "momentum", "eps", "affine")

@@ -396,6 +396,8 @@ def test_the_command(tmp_path, request, arguments, status, said):
 def test_models_that_cannot_be_checked():
     with pytest.raises(ArgumentError, match="a function or a model, got the class TwoLayerNet"):
         tg.check_backprop(TwoLayerNet, None, X, Y)
+    with pytest.raises(ArgumentError, match=r"Write: check_backprop\(model, None, X, y\)\."):
+        tg.check_backprop(TwoLayerNet(), X, Y)  # what comes second are parameters
     with pytest.raises(ArgumentError, match="a function and its parameters, or a model"):
         tg.check_backprop(3, None, X)
     with pytest.raises(ArgumentError, match=r"expected params: floating-point arrays"):

@@ -599,6 +599,9 @@ LOSSES: dict[str, Callable[[Any, Any], Any]] = {
     "smoothing": lambda z, t: tg.softmax_cross_entropy(z, t, label_smoothing=0.1),
     "ignored": lambda z, t: tg.softmax_cross_entropy(z, t, ignore_label=1),
     "nll": lambda z, t: tg.nll(tg.log_softmax(z), t),
+    "probabilities": lambda z, t: tg.softmax_cross_entropy(
+        z, tg.one_hot(t, 3) * 0.9 + 0.03, weight=[1.0, 2.0, 0.5], label_smoothing=0.1
+    ),
     "take": lambda z, t: (z * tg.take(np.array([1.0, 2.0, 0.5]), t)[:, None]).sum(),
 }
 
@@ -652,6 +655,17 @@ def test_a_mean_over_ignored_rows_alone_fails_as_before() -> None:
         compiled(x_of(k, 3, 3), np.array([0, 1, 2]))
     with pytest.raises(ArgumentError, match="at least one row that counts"):
         compiled(x_of(4, 3, 3), np.array([1, 1, 1]))
+    assert compiled.reason is None
+
+
+def test_numbers_that_an_operation_computes_from_probabilities_it_is_given() -> None:
+    w = weight(4, 3)
+    options = {"weight": [1.0, 2.0, 0.5], "label_smoothing": 0.1}
+    compiled = tg.compile(lambda x, q: tg.softmax_cross_entropy(x @ w, q, **options))
+    for k in range(6):
+        x, q = x_of(k, 5, 4), np.random.default_rng(k).random((5, 3))
+        expected = tg.softmax_cross_entropy(x @ w.data, q, **options)
+        assert compiled(x, q).item() == pytest.approx(float(expected), rel=1e-12)
     assert compiled.reason is None
 
 

@@ -125,6 +125,52 @@ def test_a_branch_after_a_step_of_the_optimizer_is_refused() -> None:
     assert "after the step has changed a parameter" in runs_as_it_is(step, (x,), (x,), (x,))
 
 
+@pytest.mark.parametrize(
+    "name", ["count_nonzero", "nonzero", "isnan", "isfinite", "signbit", "isclose"]
+)
+def test_what_numpy_says_of_the_numbers_of_an_argument_is_refused(name: str) -> None:
+    w = weight(3)
+    says = {"nonzero": lambda t: len(np.nonzero(t)[0]), "isclose": lambda t: np.isclose(t, 1).sum()}
+    function = says.get(name, lambda t: np.sum(getattr(np, name)(t)))
+
+    def step(t: Any) -> Any:
+        return (w * w).sum() / (1 + function(t))
+
+    usual, rare = np.zeros(4), np.array([0.0, 1.0, -1.0, np.nan])
+    reason = runs_as_it_is(step, *[(usual,)] * 3)
+    assert reason.startswith(f"np.{name} says something of the numbers of an array")
+    compiled = tg.compile(step, warn=False)
+    for _ in range(12):  # long enough to be trusted
+        compiled(usual)
+    assert compiled(rare).item() == step(rare).item()
+
+
+def test_what_is_assigned_before_a_branch_waits_for_it() -> None:
+    def make() -> Any:
+        norm = nn.BatchNorm(3, momentum=None, dtype=np.float64)
+
+        def step(x: Any) -> Any:
+            norm.zero_grad()
+            loss = (norm(x) * x).mean()  # moves the running statistics
+            if loss > 1:
+                loss.backward()
+            return loss
+
+        return norm, step
+
+    (norm, step), (twin, expected) = make(), make()
+    compiled = tg.compile(step)
+    sizes = [2, 3, 2, 0.1, 2, 0.2, 0.1, 3, 2, 0.1]  # small ones go the other way
+    for k, size in enumerate(sizes):
+        x = np.random.default_rng(k).normal(size=(8, 3)) * size
+        assert compiled(x).item() == pytest.approx(expected(x).item(), rel=1e-12)
+        assert (norm.weight.grad is None) == (size < 1) == (twin.weight.grad is None)
+        for own, other in zip(norm.state_dict().values(), twin.state_dict().values()):
+            np.testing.assert_allclose(own, other, rtol=1e-12)
+    assert compiled.reason is None
+    assert norm.batches.data == len(sizes)
+
+
 def test_numbers_that_python_takes_are_returned_or_refused() -> None:
     w = weight(3)
     seen = []

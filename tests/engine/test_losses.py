@@ -253,3 +253,12 @@ def test_weights_follow_the_dtype_of_the_logits(reduction: str) -> None:
     ):
         loss, grad = loss_and_gradient(f, z)
         assert loss.dtype == grad.dtype == np.float32
+
+
+def test_labels_in_any_order_of_bytes() -> None:
+    z, t = np.arange(6.0).reshape(2, 3), np.array([0, 2])
+    expected = tg.softmax_cross_entropy(z, t)
+    for dtype in (">i4", "<i2", ">u8", "i1"):
+        assert tg.softmax_cross_entropy(z, t.astype(dtype)) == expected
+    with pytest.raises(tg.TensorError, match=r"labels in 0 \.\.\. 2 for 3 classes, got -1"):
+        tg.softmax_cross_entropy(z, np.array([-1, 0], ">i4"))

@@ -204,6 +204,11 @@ def test_early_stopping_restores_buffers_and_begins_anew_in_another_fit():
         (lambda: nn.EarlyStopping(mode="best"), 'expected mode="min" or mode="max", got mode=\'b'),
         (lambda: nn.EarlyStopping(monitor="taste"), "got mode=None for 'taste'. Say which values"),
         (
+            lambda: nn.EarlyStopping(monitor="val_acuracy"),
+            "Say which values are better. Did you mean 'accuracy'",
+        ),
+        (lambda: fit(nn.EarlyStopping), "Write nn.EarlyStopping(...)."),
+        (
             lambda: fit(nn.EarlyStopping(monitor="val_loss")),
             "expected monitor among loss, got 'val_loss'. Did you mean 'loss'?",
         ),

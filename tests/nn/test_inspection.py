@@ -99,6 +99,23 @@ def test_gradients_that_vanish_or_explode_are_named(gain, kind):
     assert found.findings == [f"0: {kind} gradient, {gain**2:.0e} of the last layer's"]
 
 
+def test_a_gradient_that_never_arrives_is_named():
+    class Off(nn.Module):
+        def forward(self, x):
+            return tg.relu(x - 1e6)
+
+    model = nn.Sequential(nn.Dense(4, 4), Off(), nn.Dense(4, 3))
+    assert nn.inspect(model, (X, Y), LOSS).findings == ["0: vanishing gradient, all of it is 0"]
+
+
+def test_long_paths_keep_the_end_that_tells_them_apart():
+    model = nn.Sequential(nn.Dense(4, 4), nn.Dense(4, 3))
+    for _ in range(8):
+        model = nn.Sequential(model)
+    rows = str(nn.inspect(model, (X, Y), LOSS)).splitlines()[2:4]
+    assert [row.split()[0] for row in rows] == ["...0.0.0.0.0", "...0.0.0.0.1"]
+
+
 def test_the_table_fits_80_columns():
     long = nn.Sequential()
     long.a_layer_with_a_very_long_name = nn.Dense(4, 3, weights_init=nn.init.constant(1e-30))
@@ -124,7 +141,7 @@ def test_a_histogram_is_drawn_by_its_counts():
     [
         ((X, Y[:3]), ShapeError, "inspect: expected arrays with the same number of rows"),
         ((X * np.nan, Y), NonFiniteError, "inspect: expected finite numbers in x"),
-        (3, ArgumentError, "inspect: expected data as (x, y) or a Dataset, got a int."),
+        (3, ArgumentError, "inspect: expected data as (x, y) or a Dataset, got int."),
         ((X[:, :2], Y), ShapeError, "expected x (..., 4), got (40, 2)"),
     ],
 )

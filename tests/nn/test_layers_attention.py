@@ -9,7 +9,7 @@ import nn
 import tinygrad_np as tg
 from tests.engine.arrays import numerical_gradient
 from tests.nn.twins import check, compare, draw, float64, pulled, shaken
-from tinygrad_np.errors import ArgumentError, ShapeError
+from tinygrad_np.errors import ArgumentError, DtypeError, ShapeError
 
 N, T, E, HEADS = 2, 4, 6, 3
 D = E // HEADS
@@ -308,6 +308,8 @@ def test_batches_that_do_not_fit_name_the_layer():
         layer[0](np.ones((N, T, E)), memory=np.ones((3, T, E)))
     with pytest.raises(ShapeError, match=re.escape("a mask that broadcasts to (..., T, S)")):
         layer[0](np.ones((N, T, E)), mask=np.ones((T, T + 1), bool))
+    with pytest.raises(DtypeError, match=r"'0.q.W': .* booleans.*For 1 and 0 write mask.astype"):
+        layer[0](np.ones((N, T, E)), mask=np.ones((T, T), int))
     block = nn.Sequential(nn.TransformerBlock(E, heads=HEADS))
     text = "TransformerBlock(6, heads=3) with weights '0.norm1.weight': expected x (N, T, 6), got"
     with pytest.raises(ShapeError, match=re.escape(text)):

@@ -169,6 +169,8 @@ def test_shapes_of_parameters_and_initial_range():
     ("make", "text"),
     [
         (lambda: nn.Conv2d(3, 8, 5, kernel=5), "Conv2d: expected (in, out) or (out,) as whole"),
+        (lambda: nn.Conv2d(3, 8, 5), "got (3, 8, 5). Everything else is given by keyword."),
+        (lambda: nn.ConvTranspose2d(3, 8), "got None. Write ConvTranspose2d(in, out, kernel=3)."),
         (lambda: nn.Conv2d(0, 8, kernel=5), "at least 1, got (0, 8). Everything else is given by"),
         (lambda: nn.Conv2d(8, kernel=(3, 3, 3)), "kernel as a whole number or 2 of them, at least"),
         (lambda: nn.Conv1d(8, kernel=0), "Conv1d: expected kernel as a whole number, at least 1"),

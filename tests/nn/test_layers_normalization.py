@@ -109,15 +109,17 @@ def test_norms_agree_with_pytorch():
     check_with_pytorch(shaken(nn.RMSNorm(5, **double)), twin, rows, {"weight": "weight"})
 
 
-def test_running_statistics_and_evaluation_agree_with_pytorch():
+@pytest.mark.parametrize("momentum", [0.3, 0.0, 1.0, None])
+def test_running_statistics_and_evaluation_agree_with_pytorch(momentum):
     torch = pytest.importorskip("torch")
-    layer, twin = nn.BatchNorm(3, momentum=0.3, dtype=np.float64), torch.nn.BatchNorm2d(
-        3, momentum=0.3, dtype=torch.float64
+    layer, twin = nn.BatchNorm(3, momentum=momentum, dtype=np.float64), torch.nn.BatchNorm2d(
+        3, momentum=momentum, dtype=torch.float64
     )  # fmt: skip
     for seed in range(3):
         x = 2 + draw(4, 3, 2, 2, seed=seed)
         layer(x)
         twin(torch.tensor(x))
+    assert momentum is not None or layer.batches.data == twin.num_batches_tracked == 3
     np.testing.assert_allclose(layer.running_mean.data, twin.running_mean, rtol=1e-12)
     np.testing.assert_allclose(layer.running_var.data, twin.running_var, rtol=1e-12)
     layer.eval()
@@ -135,6 +137,18 @@ def test_running_statistics_by_hand():
     np.testing.assert_allclose(layer.running_var.data, [0.75 * 1 + 0.25 * 7], rtol=1e-15)
     y = layer.eval()(np.array([[0.75]]))
     np.testing.assert_array_equal(y.data, [[0.0]])
+
+
+def test_without_a_momentum_the_running_statistics_are_means_over_the_batches():
+    layer = nn.BatchNorm(1, momentum=None)
+    for values in ([1.0, 3.0], [4.0, 12.0]):  # means 2 and 8, variances 2 and 32
+        layer(np.array(values)[:, None])
+    np.testing.assert_array_equal(layer.running_mean.data, np.array([5], np.float32))
+    np.testing.assert_array_equal(layer.running_var.data, np.array([17], np.float32))
+    other = nn.BatchNorm(1, momentum=None)
+    other.load_state_dict(layer.state_dict())
+    other(np.array([[0.0], [6.0]]))
+    np.testing.assert_allclose(other.running_mean.data, [(5 * 2 + 3) / 3], rtol=1e-6)
 
 
 def test_running_statistics_are_state_and_no_parameters():
@@ -174,7 +188,7 @@ def test_without_weight_and_bias_there_are_no_parameters(make):
     ("make", "text"),
     [
         (lambda: nn.BatchNorm(0), "BatchNorm: expected (channels,) as whole numbers of at least 1"),
-        (lambda: nn.BatchNorm(3, momentum=1.5), "BatchNorm: expected momentum in [0, 1], got 1.5."),
+        (lambda: nn.BatchNorm(3, momentum=1.5), "expected momentum in [0, 1] or None, got 1.5."),
         (lambda: nn.LayerNorm(3, 0.1), "LayerNorm: expected the lengths of the last axes as whole"),
         (lambda: nn.RMSNorm(-1), "RMSNorm: expected the lengths"),
         (lambda: nn.GroupNorm(4, groups=3), "groups that divide the 4 channels, got groups=3."),
@@ -191,7 +205,9 @@ def test_arguments_that_do_not_fit_are_refused(make, text):
     [
         (nn.BatchNorm(3), (5, 4), "BatchNorm(3) with weights '0.weight': expected x (N, 3, ...), "),
         (nn.BatchNorm(3), (2, 5, 5, 3), "got (2, 5, 5, 3). Did you mean np.moveaxis(x, -1, 1)?"),
-        (nn.BatchNorm(3), (1, 3), "'0.weight': batch_norm: expected more than one value a channel"),
+        (nn.BatchNorm(3), (1, 3), "'0.weight': expected more than one value a channel in training, "
+         "got (1, 3). Choose a batch size that leaves no batch of one row"),
+        (nn.BatchNorm(3), (0, 3), "more than one value a channel in training, got (0, 3)."),
         (nn.LayerNorm(4), (5, 3), "LayerNorm(4) with weights '0.weight': expected x (..., 4), got"),
         (nn.LayerNorm(3, 4), (4,), "expected x (..., 3, 4), got (4,)."),
         (nn.LayerNorm(), (5, 0), "LayerNorm(): expected a first batch with features, got (5, 0)."),

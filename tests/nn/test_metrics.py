@@ -400,7 +400,8 @@ def test_unknown_average(metric):
 def test_top_k_refuses_k():
     for k in (0, 4):
         with pytest.raises(
-            ArgumentError, match=rf"top_k_accuracy: expected k in 1 \.\. 3, got k={k}"
+            ArgumentError,
+            match=rf"top_k_accuracy: expected k in 1 \.\. 3, got k={k}. For fit write functools",
         ):
             top_k_accuracy([0], [[1, 2, 3]], k)
 

@@ -880,6 +880,25 @@ def test_lbfgs_is_that_of_pytorch(history):
         np.testing.assert_allclose(row, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_the_closure_of_lbfgs_may_compute_the_gradient_as_pytorchs_do():
+    params, twin = start(), start()
+    optimizer, other = optim.LBFGS(params, weight_decay=0.1), optim.LBFGS(twin, weight_decay=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = logistic(params)
+        loss.backward()
+        return loss
+
+    for _ in range(5):
+        optimizer.step(closure)
+        other.zero_grad()
+        logistic(twin).backward()
+        other.step(lambda: logistic(twin))
+        for p, q in zip(params, twin):
+            np.testing.assert_array_equal(p.data, q.data)
+
+
 def test_lbfgs_with_a_loss_finds_the_minimum_and_never_rises():
     params = start()
     optimizer = optim.LBFGS(params, lr=8.0)  # much too long: it is the search that shortens it

@@ -333,6 +333,9 @@ def test_another_architecture_is_refused_with_the_differences(path):
     other.net = nn.Sequential(nn.Dense(9), nn.Dense(3))
     error = refused(path, r"of another shape: net.0.W \(4, 8\) for \(4, 9\)", model=other)
     assert error.__notes__[0].startswith("resume: the file holds a run of\nNoisy(")
+    # The weights that differ are told before the generators that are not there.
+    other = nn.Sequential(nn.Dense(4, 3), nn.Dropout(0.2, rng=0))
+    refused(path, r"missing: 0.W \(4, 3\), 0.b \(3,\)", model=other)
 
 
 def test_other_files_are_refused(path):

@@ -268,6 +268,20 @@ def test_batches_tracked_may_be_missing():
     np.testing.assert_array_equal(layer.weight.data, [2, 3])
 
 
+def test_the_count_of_batches_goes_both_ways():
+    layer, other = nn.BatchNorm(2, momentum=None), nn.BatchNorm(2, momentum=None)
+    for _ in range(3):
+        layer(np.eye(2))
+    state = nn.torch_state_dict(layer)
+    assert state["num_batches_tracked"] == 3
+    nn.load_torch_state_dict(other, state)
+    assert other.batches.data == 3
+    nn.load_torch_state_dict(nn.BatchNorm(2), state)  # which does not count
+    del state["num_batches_tracked"]
+    with pytest.raises(ArgumentError, match=r"missing: num_batches_tracked \(\)"):
+        nn.load_torch_state_dict(other, state)
+
+
 def test_modules_may_be_called_otherwise():
     model = nn.Sequential(nn.Dense(2, 3, activation="relu"), nn.Sequential(nn.Dense(3, 1)))
     names = {"0": "encoder", "1.0": "head.out"}

@@ -207,6 +207,18 @@ sys.stdout.buffer.write(np.concatenate(state).tobytes())
     np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-9)
 
 
+def test_a_step_with_batch_norm_is_compiled():
+    results = []
+    for compiled in True, False:  # True warns, which is an error here, where it cannot be
+        model = nn.Sequential(
+            nn.Dense(4, 6, bias=False, rng=0), nn.BatchNorm(6), nn.Dense(6, 3, rng=1)
+        )
+        fit(model.astype("float64"), batch_size=5, epochs=40, seed=0, compile=compiled)
+        results.append(model.state_dict())
+    for value, expected in zip(*[one.values() for one in results]):
+        np.testing.assert_allclose(value, expected, rtol=1e-9)
+
+
 def test_nn_seed_fixes_the_run_too():
     runs = []
     for _ in range(2):
@@ -284,15 +296,17 @@ REFUSED = {
     "inf in y": (
         (X, np.full(10, np.inf)), {"loss": nn.MSE()}, NonFiniteError,
         "fit: expected finite numbers in y of shape (10,), got inf at row 0"),
-    "no pair": (X, {}, ArgumentError, "fit: expected data as (x, y) or a Dataset, got a ndarray."),
-    "a number": (3, {}, ArgumentError, "data as (x, y) or a Dataset, got a int."),
-    "three": ((X, Y, Y), {}, ArgumentError, "data as (x, y) or a Dataset, got a tuple."),
+    "no pair": (X, {}, ArgumentError, "fit: expected data as (x, y) or a Dataset, got ndarray."),
+    "a number": (3, {}, ArgumentError, "data as (x, y) or a Dataset, got int."),
+    "three": (
+        (X, Y, Y), {}, ArgumentError,
+        "data as (x, y) or a Dataset, got tuple of 3. Weights of rows are given to fit as sample"),
     "text": ((X.astype(str), Y), {}, DtypeError, "fit: x: expected real numbers, got dtype <U"),
     "text in y": ((X, Y.astype(str)), {}, DtypeError, "fit: y: expected real numbers, got"),
     "labels from 1": (
         (X, Y + 1), {}, IndexingError,
         "labels in 0 ... 2 for 3 classes, got 2 ... 3. Do the labels start at 1?"),
-    "one label": ((X, np.r_[Y[:9], 7]), {}, IndexingError, "for 3 classes, got 1 ... 7."),
+    "one label": ((X, np.r_[Y[:9], 7]), {}, IndexingError, "for 3 classes, got 0 ... 7."),
     "float labels": ((X, Y * 1.0), {}, DtypeError, "Did you mean labels.astype(int)?"),
     "column of labels": ((X, Y[:, None]), {}, ShapeError, "labels[:, 0]"),
     "targets": ((X, X), {"loss": nn.MSE()}, ShapeError, "(4, 3), got (4, 4)"),
@@ -346,6 +360,13 @@ REFUSED = {
         (X, np.tile(Y[:, None], 3)), {"loss": nn.BinaryCrossEntropy()}, IndexingError,
         "BinaryCrossEntropy: expected targets in 0 ... 1, got 1 ... 2."),
     "no tensor": ((X, Y), {"loss": lambda z, t: 1.0}, ArgumentError, "got () from <function"),
+    "seed": (
+        (X, Y), {"seed": "one"}, ArgumentError, "seed: expected a whole number of at least 0, "
+        "a numpy.random.Generator or None, got 'one'."),
+    "seed below 0": ((X, Y), {"seed": -1}, ArgumentError, "seed: expected a whole number of at"),
+    "file to resume": (
+        (X, Y), {"resume": "run.txt"}, ArgumentError,
+        "resume: expected a path ending in .npz or .safetensors, got 'run.txt'."),
 }  # fmt: skip
 
 
@@ -357,6 +378,21 @@ def test_what_does_not_fit_is_refused_before_training(rows, settings, error, tex
         fit(model, rows, **({"optimizer": optimizer, "batch_size": 4} | settings))
     assert_same_weights(model, network())
     assert optimizer.params is None
+
+
+def test_targets_are_looked_at_in_larger_parts_than_small_batches():
+    class Counts(nn.SoftmaxCrossEntropy):
+        seen = ()
+
+        def forward(self, outputs, targets):
+            self.seen += (len(targets),)
+            return super().forward(outputs, targets)
+
+    x, y = data(10_000)
+    loss = Counts()
+    with pytest.raises(IndexingError, match=r"got 0 \.\.\. 7"):
+        fit(network(), (x, np.r_[y[:-1], 7]), loss=loss, batch_size=1)
+    assert loss.seen == (1, 4096, 4096, 1807)
 
 
 def test_an_optimizer_of_another_model_is_refused():
@@ -523,7 +559,7 @@ BATCHES_REFUSED = {
         lambda: (lambda: []), {}, ShapeError, "fit: expected at least one batch, got none."),
     "no pair": (
         lambda: (lambda: [X]), {}, ArgumentError,
-        "fit: batch 1: expected (x, y) or (x, y, weights), got a ndarray."),
+        "fit: batch 1: expected (x, y) or (x, y, weights), got ndarray."),
     "lengths": (
         lambda: (lambda: [(X, Y[:3])]), {}, ShapeError,
         "fit: batch 1: expected arrays with the same number of rows"),
@@ -823,12 +859,12 @@ def test_the_weights_of_before_a_nan_loss_stay():
 
         def forward(self, outputs, targets):
             self.calls += 1
-            return super().forward(outputs, targets) * (np.nan if self.calls == 12 else 1.0)
+            return super().forward(outputs, targets) * (np.nan if self.calls == 11 else 1.0)
 
     model, twin = network(), network()
     text = r"^fit: epoch 3, step 3: expected a finite loss, got nan.*weights from before that step"
     with pytest.raises(NonFiniteError, match=text):
-        fit(model, loss=Fails(), batch_size=4, epochs=9, shuffle=False)  # 3 calls before training
+        fit(model, loss=Fails(), batch_size=4, epochs=9, shuffle=False)  # 2 calls before training
     fit(twin, batch_size=4, epochs=2, shuffle=False)
     fit(twin, (X[:8], Y[:8]), batch_size=4, shuffle=False)
     assert_same_weights(model, twin)
@@ -998,6 +1034,25 @@ def test_an_int_prints_every_so_many_epochs(capsys):
     assert [int(row.split()[0]) for row in rows] == [1, 3, 6, 7]
 
 
+def test_rows_printed_one_by_one_fit_80_columns(capsys):
+    names = ["accuracy", "f1", "recall", "precision", "top_k_accuracy"]
+    top = lambda y, z: nn.metrics.top_k_accuracy(y, z, k=2)
+    top.__name__ = names.pop()
+    fit(network(), epochs=2, verbose=1, metrics=[*names, top], validation=data(seed=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "f1",
+        "recall",
+        "precision",
+        "val_loss",
+    ]
+    assert len(lines) == 3
+
+
 class Terminal:
     """Standard error as a terminal."""
 
@@ -1041,6 +1096,30 @@ def test_the_bar_shows_loss_and_speed_within_an_epoch(monkeypatch):
     fit(network(), lambda: generated(*data(), size=1), loss=Slow(), verbose=True, compile=False)
     shown = [line for line in terminal.text.split("\r") if re.search(r"\b[1-9]step", line)]
     assert any(re.search(r"step/s.*epoch=1, loss=\d", line) for line in shown)
+
+
+@pytest.mark.parametrize("rows", [data(), lambda: generated(*data(), size=1)])
+def test_no_value_behind_the_bar_is_cut(monkeypatch, rows):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (80, 24))
+    monkeypatch.delenv("CI", raising=False)
+    fit(network(), rows, verbose=True, metrics=["accuracy", "f1", "recall"],
+        validation=data(seed=1))  # fmt: skip
+    last = terminal.text.rstrip("\n").rpartition("\r")[2]
+    assert len(last) <= 80
+    assert re.search(r"step/s, epoch=1, loss=[\d.]+(, \w+=[\d.]+)*\]$", last)
+
+
+def test_the_warning_of_ctrl_c_has_a_line_of_its_own(monkeypatch):
+    class Interrupts(nn.Callback):
+        def on_step_end(self, run):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("nn.train.warnings.warn", lambda text, **_: terminal.write(text))
+    monkeypatch.delenv("CI", raising=False)
+    fit(network(), verbose=True, callbacks=[Interrupts()])
+    assert "\nfit: interrupted after 0 of 1 epochs" in terminal.text
 
 
 def test_the_bar_is_quiet_where_there_is_no_terminal(monkeypatch, capsys):

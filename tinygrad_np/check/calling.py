@@ -139,10 +139,12 @@ def subject(
     if params is None and both:
         return Subject(lambda model, d: _forward_backward(model, d, forward, backward), what, data)
     if not callable(what) or params is None:
+        fix = "Wrap it: def step(model, X, y): ...; return loss, grads, with params=model."
+        if hasattr(what, "loss") or both:
+            fix = "A model has its parameters. Write: check_backprop(model, None, X, y)."
         raise ArgumentError(
             message("check_backprop", "a function and its parameters, or a model with loss(X, y), or "
-                    "with forward and backward", type(what).__name__,
-                    "Wrap it: def step(model, X, y): ...; return loss, grads, with params=model.")
+                    "with forward and backward", type(what).__name__, fix)
         )  # fmt: skip
     return Subject(lambda values, d: what(values, *d), params, data)
 

@@ -557,6 +557,8 @@ class Given(np.ndarray[Any, Any]):
         if any(isinstance(one, Tensor) for one in inputs):
             return NotImplemented  # the Tensor's turn
         call = ufunc if method == "__call__" else getattr(ufunc, method)
+        if ufunc in operators.ABOUT_UFUNCS:
+            self._said(ufunc.__name__)
         if self.log.within:
             return call(*_changed(inputs, _bare), **_changed(options, _bare))
         # ndarray.sum() and its like say of all options that they are not given.
@@ -588,12 +590,19 @@ class Given(np.ndarray[Any, Any]):
         shape = np.broadcast_shapes(there.shape, *map(np.shape, inputs))
         return shape == there.shape and np.can_cast(dtype, there.dtype, "same_kind")
 
+    def _said(self, name: str) -> None:
+        """Refuse what says something of the numbers and is no operation, where a user asks for it."""
+        if not self.log.within and not _reader().f_code.co_filename.startswith(ENGINE):
+            self.log.refuse(
+                f"np.{name} says something of the numbers of an array of the step, and a replay "
+                "could not know what became of it. Write it with operators, as (x != 0).sum()."
+            )
+
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if not self.log.within and (
-            function in operators.ABOUT_NUMBERS
-            or (function is np.full_like and not self.log.within and self is not args[0])
+        if function in operators.ABOUT_NUMBERS or (
+            function is np.full_like and self is not args[0]
         ):
-            self.log.looked(self._tensor().node, f"np.{function.__name__}")
+            self._said(function.__name__)
         if self.log.within or function in operators.ABOUT or function in operators.LIKE:
             return function(*_changed(args, _bare), **_changed(options, _bare))
         return self._recorded(function, *args, **options)

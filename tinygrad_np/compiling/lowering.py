@@ -621,12 +621,16 @@ class Lowering:
     def _branch(self, event: Branch) -> None:
         value = self.value(event.node)
         if isinstance(value, Traced):
-            if any(changes(line) for line in self.lines):
+            # What was assigned is read as the value it is, so the assignment can wait: the running
+            # statistics of a norm, when the loss is looked at.
+            stores = [line for line in self.lines if isinstance(line, Store)]
+            before = [line for line in self.lines if not isinstance(line, Store)]
+            if any(changes(line) for line in before):
                 raise UnreplayableError(
                     "Python branches on a value after the step has changed a parameter. Branch "
                     "before, or outside of the step."
                 )
-            self.lines.append(Guard(value, event.value))
+            self.lines[:] = [*before, Guard(value, event.value), *stores]
 
     def _check(self, event: Check) -> None:
         """Let the compiled function leave integers outside the limits to the step as it is."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Tensor, case, primitive, samples
-from ..errors import ShapeError, message
+from ..errors import DtypeError, ShapeError, message
 from .linalg import matmul_2d
 from .random import dropout as dropped
 from .shape import matrix_transpose
@@ -102,6 +102,8 @@ def scaled_dot_product_attention(
     ------
     ShapeError
         If the shapes do not meet, or a mask does not broadcast to (..., T, S).
+    DtypeError
+        For a mask of integers.
 
     Notes
     -----
@@ -136,8 +138,13 @@ def scaled_dot_product_attention(
 
 def _checked_mask(name: str, mask: Any, s: Any) -> Any:
     """A mask that broadcasts to the scores; a plain one of floats takes their dtype."""
+    mask = mask if type(mask) is Tensor else np.asarray(mask)
+    if mask.dtype.kind not in "bf":  # 1 and 0, added to the scores, would hide next to nothing
+        raise DtypeError(
+            message(name, "a mask of booleans, or of floats that are added", f"dtype {mask.dtype}",
+                    "For 1 and 0 write mask.astype(bool).")
+        )  # fmt: skip
     if type(mask) is not Tensor:
-        mask = np.asarray(mask)
         mask = mask if mask.dtype == bool else mask.astype(s.dtype)
     try:
         fits = np.broadcast_shapes(mask.shape, s.shape) == s.shape
@@ -193,5 +200,7 @@ samples(
          ShapeError, "broadcasts to (..., T, S), (2, 4), got (4, 2)"),
         (case(Tensor(np.ones((2, 3))), np.ones((4, 3)), np.ones((4, 2)), np.ones((5, 2, 4), bool)),
          ShapeError, "got (5, 2, 4)"),
+        (case(Tensor(np.ones((2, 3))), np.ones((4, 3)), np.ones((4, 2)), np.ones((2, 4), int)),
+         DtypeError, "got dtype int64. For 1 and 0 write mask.astype(bool)."),
     ],
 )  # fmt: skip

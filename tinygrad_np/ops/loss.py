@@ -324,7 +324,8 @@ def checked_labels(name: str, labels: Any, classes: int) -> Any:
         )
     # As unsigned numbers the negative ones are the largest: one pass finds both kinds.
     t = np.asarray(labels)  # for a log the check is told of below
-    if np.maximum.reduce(t.view(f"u{t.itemsize}"), axis=None) >= classes:
+    unsigned = t.dtype.str.replace("i", "u")  # in the same order of bytes
+    if np.maximum.reduce(t.view(unsigned), axis=None) >= classes:
         low, high = np.min(labels), np.max(labels)
         fix = "Do the labels start at 1?" if high == classes and low > 0 else ""
         raise IndexingError(
