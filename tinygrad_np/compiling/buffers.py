@@ -69,6 +69,9 @@ class Plan:
         self.lowered = lowered
         self._find_homes()
         self.first, self.last = self._lifetimes()
+        # A run that ends at a guard leaves the gradients of the run before: nothing that comes
+        # before the guard may go where they are.
+        self.lasting = {one.storage for value in lowered.gradients.values() for one in found(value)}
         self.blocks: list[Any] = []
         self.free: dict[int, list[Any]] = {}
         self._place()
@@ -146,6 +149,8 @@ class Plan:
                     storage.memory = storage.home
                 elif storage.ones:
                     storage.memory = self._with_ones(storage, value)
+                elif storage in self.lasting:
+                    storage.memory = self._more(storage)
                 else:
                     memory = self._over_an_argument(line, value, i)
                     storage.memory = self._take(storage) if memory is None else memory
@@ -183,6 +188,10 @@ class Plan:
         fitting = [size for size, there in self.free.items() if there and need <= size <= 2 * need]
         if fitting:
             return self.free[min(fitting)].pop()
+        return self._more(storage)
+
+    def _more(self, storage: Storage) -> Any:
+        """Memory that nothing was in before."""
         block = aligned(storage.nbytes)
         self.blocks.append(block)
         return block
