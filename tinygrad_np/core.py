@@ -367,6 +367,8 @@ class Tensor:
                 message("requires_grad", "a floating-point tensor", f"dtype {node.value.dtype}",
                         "Give floats (1.0, not 1) or dtype=float.")
             )  # fmt: skip
+        if _active:
+            told("set_needs", node)
         node.needs = needs
 
     @property

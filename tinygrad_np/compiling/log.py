@@ -156,6 +156,7 @@ class Log:
         self.same: dict[Node, Node] = {}
         self.arrays: dict[int, tuple[Any, Node]] = {}
         self.before: dict[Node, Any] = {}
+        self.needs: dict[Node, bool] = {}  # whether a gradient was wanted before the step set that
         self.regions: list[tuple[int, int]] = []
         self.within = (
             0  # functions of operations and passes on arrays, in which nothing is recorded
@@ -298,8 +299,22 @@ class Log:
 
     def host_code(self, function: Callable[[], Any]) -> None:
         """Call a function that each replay calls, too: what it changes is not the step's doing."""
-        self.around.give_way(function)
+        read = self.around.give_way(function)
+        if read is not None:
+            self.refuse(
+                f"the step reads `{read}`, which a function that it calls each time changes, and a "
+                "replay would not read it. Read it outside of the step."
+            )
         self.events.append(HostCode(function))
+
+    def frozen(self) -> str | None:
+        """The name of a tensor that needs a gradient now and did not before the step, or vice versa."""
+        changed = (one for one, needs in self.needs.items() if one.needs is not needs)
+        return next((f"requires_grad of {one.label}" for one in changed), None)
+
+    def set_needs(self, node: Node) -> None:
+        if node.order < self.start:
+            self.needs.setdefault(node, node.needs)
 
     def set_gradient(self, node: Node, value: Any) -> None:
         self.events.append(Gradient(node, value))

@@ -431,7 +431,12 @@ class Lowering:
         for node, array in event.arrived.items():
             if node.hooks:
                 raise UnreplayableError(f"there is a hook on {node.label}.")
-            g = arrived[node]
+            g = arrived.get(node)
+            if g is None:
+                raise UnreplayableError(
+                    f"the step sets requires_grad of {node.label} to False after backward() gave it a "
+                    "gradient. Set it back before the step ends."
+                )
             if isinstance(g, Traced):
                 self.arrays[id(array)] = (array, g)  # of one number, it may be no ndarray
                 self._know(array, g)
@@ -518,14 +523,18 @@ class Lowering:
         for leaf, g, before, after in event.leaves:
             if self.value(leaf).storage.kind == GIVEN and leaf not in self.replaced:
                 raise UnreplayableError("a gradient flows to an argument of the step.")
-            if before is not None:
-                raise UnreplayableError(
-                    f"backward() adds to a gradient that {leaf.label} has already: call zero_grad() "
-                    "in the step, before backward()."
-                )
             if leaf not in self.gradients:
                 self.clean[leaf] = None
-            kept = self.gradients[leaf] = self._kept(leaf, g)
+            earlier = self.gradients.get(leaf)
+            kept: Any = self._kept(leaf, g)
+            if before is not None:
+                if earlier is None:
+                    raise UnreplayableError(
+                        f"backward() adds to a gradient that {leaf.label} has already: call "
+                        "zero_grad() in the step, before backward()."
+                    )
+                kept = self._kept(leaf, earlier + kept)
+            self.gradients[leaf] = kept
             self._know(after, kept)
 
     def _kept(self, leaf: Node, g: Any) -> Traced:
@@ -605,8 +614,19 @@ class Lowering:
         # As unsigned numbers the negative ones are the largest.
         kind = np.dtype(f"u{found.itemsize}")
         self.tape.note = "labels"
+        mark = self.tape.mark()
         largest = np.maximum.reduce(found.view(kind.type), axis=None)
         self.guard(largest < kind.type(min(event.limit, np.iinfo(kind).max)))
+        first = next((i for i, line in enumerate(self.lines[:mark]) if changes(line)), mark)
+        if first == mark:
+            return
+        if all(found is not one for one, _ in self.given):
+            raise UnreplayableError(
+                "labels are computed and checked after the step has changed a parameter. Compute them "
+                "before, or outside of the step."
+            )
+        # What is wrong with an argument is told before anything is changed.
+        self.lines[first:] = [*self.lines[mark:], *self.lines[first:mark]]
 
     def _array_code(self, event: ArrayCode) -> None:
         self.tape.note = getattr(event.function, "__name__", "array code")

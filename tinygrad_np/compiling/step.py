@@ -91,7 +91,7 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
     functions that it calls, the attributes, lists and dicts that it names, the layers of models.
     When one is another, the step runs as it is and is captured once more. Of arrays that only
     Python reads the numbers are compared, of more than 4096 a sample. Not seen is what code reads
-    by other ways, such as ``getattr``, files, the environment and the clock.
+    by other ways, such as ``getattr`` with a computed name, files, the environment and the clock.
 
     Examples
     --------
@@ -168,8 +168,10 @@ class Variant:
 
     def run(self, arrays: Sequence[Any]) -> Any:
         """The results, or MISS, with the generators as they were."""
-        if any(not equal(plain(arrays[i]), value) for i, value in self.pinned.items()):
-            return MISS
+        for i, value in self.pinned.items():
+            one = arrays[i]
+            if not isinstance(one, np.ndarray | Tensor) or not equal(plain(one), value):
+                return MISS
         return self._called(self.function, arrays)
 
     def shortcut(self, args: Sequence[Any]) -> Callable[..., Any]:
@@ -415,7 +417,7 @@ class Compiled(Generic[P, R]):
         except UnreplayableError as error:
             self._refuse(entry, str(error))
             return self.step(*args, **options)
-        log.changed = log.changed or around.changed()
+        log.changed = log.changed or around.changed() or log.frozen()
         if Surroundings.state != surroundings:
             log.changed = log.changed or "an attribute of a Module"
         after = state.now()
