@@ -380,12 +380,13 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
-        if _active:
-            told("set_gradient", self.node, value)
+        given = value
         if value is not None:
             value = asarray(plain(value), dtype=self.dtype)
             if value.shape != self.shape:
                 raise ShapeError(message("grad", f"shape {self.shape}", f"{value.shape}"))
+        if _active:
+            told("set_gradient", self.node, given, value)
         self.node.grad = value
 
     @property

@@ -60,6 +60,10 @@ MAKERS: Final = ("__new__", "__init__", "__post_init__")
 
 
 CONTAINERS: Final = (tuple, list, set, deque, dict)
+# Beside these, a text may be an attribute's name.
+BY_TEXT: Final = frozenset({
+    "getattr", "setattr", "hasattr", "delattr", "vars", "attrgetter", "__dict__", "__getattribute__",
+})  # fmt: skip
 ATTRIBUTE: Final = frozenset({
     "LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "STORE_ATTR", "DELETE_ATTR", "IMPORT_FROM",
 })  # fmt: skip
@@ -139,7 +143,7 @@ class Around:
         if is_library(function.__module__):
             return
         variables, attributes, modules = _reads(function.__code__)
-        self.names |= attributes
+        self.names |= {*attributes, *variables}
         self._place("{}.__code__", function, name)
         for cell, variable in zip(function.__closure__ or (), function.__code__.co_freevars):
             try:
@@ -457,9 +461,9 @@ def _special(bases: Iterable[type]) -> set[str]:
 @cache
 def _reads(code: CodeType) -> tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]:
     """The global variables, the attributes and the modules that code names, functions within it
-    included. A text may be an attribute's name, too, for `getattr`."""
+    included."""
     variables: dict[str, None] = {}
-    attributes = {one for one in code.co_consts if type(one) is str and one.isidentifier()}
+    attributes: set[str] = set()
     modules: dict[str, None] = {}
     loaded: list[Any] = []
     for one in dis.get_instructions(code):
@@ -476,4 +480,6 @@ def _reads(code: CodeType) -> tuple[tuple[str, ...], frozenset[str], tuple[str, 
             modules |= dict.fromkeys(inner[2])
         if one.opname != "EXTENDED_ARG":
             loaded.append(one.argval)
+    if BY_TEXT & {*code.co_names}:
+        attributes |= {one for one in code.co_consts if type(one) is str and one.isidentifier()}
     return tuple(variables), frozenset(attributes), tuple(modules)

@@ -131,7 +131,7 @@ class Plan:
         return (
             isinstance(there, Traced) and there.storage.kind == FIXED
             and isinstance(value, Traced) and value.storage.kind == TEMPORARY
-            and value.storage.home is None
+            and value.storage.home is None and not value.storage.ones
             and value.dtype == there.dtype and value.size == there.size
             and value.flags.c_contiguous and there.flags.c_contiguous
             and there.storage.root.flags.c_contiguous

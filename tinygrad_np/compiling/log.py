@@ -79,10 +79,11 @@ class Touch(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """``leaf.grad = value``."""
+    """``leaf.grad = value``, and the array that ``.grad`` is then."""
 
     leaf: Node
     value: Any
+    array: Any
 
 
 class Branch(NamedTuple):
@@ -188,7 +189,7 @@ class Log:
                 raise UnreplayableError(
                     f"an argument has dtype {leaf.dtype}, and a replay knows numbers only."
                 )
-            own = np.array(leaf)  # memory of its own, by which its views are known
+            own = _copied(leaf)  # memory of its own, by which its views are known
             self.given.append((own, None))
             self.originals.append((leaf, own, own.copy()))
             return self.array(own, None)
@@ -316,8 +317,8 @@ class Log:
         if node.order < self.start:
             self.needs.setdefault(node, node.needs)
 
-    def set_gradient(self, node: Node, value: Any) -> None:
-        self.events.append(Gradient(node, value))
+    def set_gradient(self, node: Node, value: Any, array: Any) -> None:
+        self.events.append(Gradient(node, value, array))
 
     def swept(self, *what: Any) -> None:
         self.events.append(Sweep(*what))
@@ -338,6 +339,18 @@ def is_library(module: str | None) -> bool:
         return True
     file = getattr(sys.modules.get(top), "__file__", None)
     return file is not None and file.startswith(INSTALLED)
+
+
+def _copied(array: Any) -> Any:
+    """The same numbers, as far from each other in memory."""
+    if not array.size:
+        return np.array(array)
+    low, high = byte_bounds(array)
+    start = array.ctypes.data - low  # of its first element, which need not be its lowest
+    own = np.ndarray(array.shape, array.dtype, np.empty(high - low, np.uint8), start, array.strides)
+    own[...] = array
+    own.flags.writeable = array.flags.writeable
+    return own
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -452,7 +465,7 @@ class Given(np.ndarray[Any, Any]):
         return self._recorded(lambda x: x.astype(dtype), self)
 
     def copy(self, order: Any = "C") -> Any:
-        return self._recorded(lambda x: x.copy(), self)
+        return self._recorded(_by_rows if order == "C" else np.copy, self)
 
     def __getitem__(self, index: Any) -> Any:
         return self._recorded(lambda x, index: x[index], self, index)
@@ -526,6 +539,12 @@ for _name in (
         return getattr(self.view(np.ndarray), _name)(*args, **options)
 
     setattr(Given, _name, _unseen)
+
+
+def _by_rows(x: Any) -> Any:
+    """A copy row by row, as `ndarray.copy` makes it; that of a Tensor lies as the tensor does."""
+    y = x.copy()
+    return y if y.node.value.flags.c_contiguous else y.reshape(-1).reshape(y.shape)
 
 
 def _lifted(leaf: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -561,16 +561,16 @@ class Lowering:
             self.gradients[event.leaf] = None
             return
         if isinstance(event.value, Tensor):
-            kept = self.gradients[event.leaf] = self._kept(event.leaf, self.value(event.value.node))
-            self._know(event.value.node.value, kept)
-            return
-        known = self.arrays.get(id(event.value))
-        if known is None:
+            kept = self._kept(event.leaf, self.value(event.value.node))
+        elif id(event.value) in self.arrays:
+            kept = self._kept(event.leaf, event.value)
+        else:
             raise UnreplayableError(
                 f"the gradient of {event.leaf.label} was set to an array that Python computed. "
                 "Compute it in tg.on_arrays, or clip with nn.clip_norm and nn.clip_value."
             )
-        self.gradients[event.leaf] = self._kept(event.leaf, event.value)
+        self.gradients[event.leaf] = kept
+        self._know(event.array, kept)
 
     def _assignment(self, event: Assignment) -> None:
         given = event.value
@@ -614,19 +614,33 @@ class Lowering:
         # As unsigned numbers the negative ones are the largest.
         kind = np.dtype(f"u{found.itemsize}")
         self.tape.note = "labels"
-        mark = self.tape.mark()
         largest = np.maximum.reduce(found.view(kind.type), axis=None)
         self.guard(largest < kind.type(min(event.limit, np.iinfo(kind).max)))
-        first = next((i for i, line in enumerate(self.lines[:mark]) if changes(line)), mark)
-        if first == mark:
+        self._bring_forward()
+
+    def _bring_forward(self) -> None:
+        """Check labels, as the last line does, before anything is changed: the step as it is follows."""
+        first = next((i for i, line in enumerate(self.lines) if changes(line)), None)
+        if first is None:
             return
-        if all(found is not one for one, _ in self.given):
+        moved: list[Any] = []
+        stays: list[Any] = []
+        wanted: set[Any] = {self.lines[-1].value}
+        writes: Counter[Storage] = Counter()
+        for line in reversed(self.lines[first:]):
+            if isinstance(line, Call) and not wanted.isdisjoint(_made(line)):
+                writes.update(_memory(_made(line)) if line.kind != VIEW else ())
+                wanted |= {*line.reads, *_memory(line.reads)}
+                moved.append(line)
+            else:
+                (moved if line is self.lines[-1] else stays).append(line)
+        changed = {one.storage for one in map(written_by, self.lines) if one is not None}
+        if changed & _memory(wanted) or any(count > 1 for count in writes.values()):
             raise UnreplayableError(
-                "labels are computed and checked after the step has changed a parameter. Compute them "
-                "before, or outside of the step."
+                "labels are computed from what the step changes, and checked after that. Compute "
+                "them before, or outside of the step."
             )
-        # What is wrong with an argument is told before anything is changed.
-        self.lines[first:] = [*self.lines[mark:], *self.lines[first:mark]]
+        self.lines[first:] = [*reversed(moved), *reversed(stays)]
 
     def _array_code(self, event: ArrayCode) -> None:
         self.tape.note = getattr(event.function, "__name__", "array code")
@@ -657,7 +671,10 @@ class Lowering:
             return self.value(leaf.node)
         if not isinstance(leaf, ndarray):
             return leaf
-        return self.located(leaf)
+        found = self.located(leaf)
+        if found.storage.kind == FIXED:
+            self.constants.append(leaf)
+        return found
 
     def _host_code(self, event: HostCode) -> None:
         self.lines.append(Host(event.function))
@@ -711,12 +728,27 @@ class _Residual(NamedTuple):
 
 def changes(line: Any) -> bool:
     """Whether a line changes what outlives the step."""
-    if isinstance(line, Store | Host):
-        return True
+    return isinstance(line, Store | Host) or written_by(line) is not None
+
+
+def written_by(line: Any) -> Traced | None:
+    """The array that stays and that a line writes into, if there is one."""
     if not isinstance(line, Call):
-        return False
+        return None
     written = line.out if line.kind != WRITES else line.args[0]
-    return isinstance(written, Traced) and written.storage.kind == FIXED
+    stays = isinstance(written, Traced) and written.storage.kind == FIXED
+    return written if stays else None
+
+
+def _made(call: Call) -> set[Any]:
+    """What a call makes or writes into, and its memory."""
+    made = call.args[:1] if call.kind == WRITES else call.touches[len(call.reads) :]
+    return {*made, *_memory(made)}
+
+
+def _memory(values: Iterable[Any]) -> set[Storage]:
+    """The memory of stand-ins, but for that of arguments, which nobody writes into."""
+    return {one.storage for one in values if isinstance(one, Traced) and one.storage.kind != GIVEN}
 
 
 def _as_array(d: Any) -> Any:
