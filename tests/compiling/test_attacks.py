@@ -1804,3 +1804,49 @@ def test_labels_are_computed_where_batch_norm_has_changed_its_statistics(how: st
     for key, a in found[0].items():
         np.testing.assert_allclose(found[1][key], a, rtol=1e-10, atol=1e-12, err_msg=key)
     assert run.reason is None
+
+
+def test_numbers_of_arrays_are_numbers() -> None:
+    table = np.array([[1.0, 2.0], [3.0, 4.0]])
+    compiled = tg.compile(lambda x: (x.sum(), x[0, 1], (x * 2).mean(), x.max(axis=0), x))
+    for k in range(6):
+        results = compiled(table * k)
+        assert [type(one) for one in results] == [np.float64] * 3 + [np.ndarray] * 2
+    assert compiled.reason is None
+    assert results[0] == 50.0
+
+
+def test_a_gradient_without_axes_stays_an_array() -> None:
+    w = tg.Tensor(2.0, requires_grad=True)
+
+    @tg.compile
+    def step(x: Any) -> None:
+        w.grad = None
+        (x * w).sum().backward()
+        nn.clip_value([w], 10.0)
+
+    for k in range(5):
+        step(x_of(k))
+        assert type(w.grad) is np.ndarray
+        w.grad[...] = 5.0
+        assert w.grad.item() == 5.0
+    assert step.reason is None
+
+
+OTHER_SUMS: list[Callable[[Any], Any]] = [
+    np.linalg.norm,
+    lambda x: np.einsum("ij,kj->ik", x, x),
+    lambda x: np.vdot(x, x),
+]
+
+
+@pytest.mark.parametrize("k", range(len(OTHER_SUMS)))
+def test_what_numpy_adds_up_in_another_order_is_refused_to_the_bit(k: int) -> None:
+    compute = OTHER_SUMS[k]
+    exact, near = tg.compile(compute, exact=True, warn=False), tg.compile(compute)
+    for seed in range(40):
+        x = x_of(seed, 13, 7)[::-1]
+        np.testing.assert_array_equal(exact(x), compute(x))
+        np.testing.assert_allclose(near(x), compute(x), rtol=1e-12)
+    assert "NumPy computes other numbers" in str(exact.reason)
+    assert near.reason is None

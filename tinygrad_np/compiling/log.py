@@ -21,9 +21,9 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from .. import core, operators
-from ..core import Node, Tensor, handle, mode, tick
+from ..core import Node, Tensor, handle, mode, plain, tick
 from ..errors import TensorError
-from ..tree import leaves
+from ..tree import leaves, rebuild
 
 ENGINE = str(Path(__file__).parents[1])
 # Where the methods are that take numbers out of tensors and arrays.
@@ -146,8 +146,9 @@ class Log:
         Why the step cannot be replayed.
     """
 
-    def __init__(self, around: Any) -> None:
+    def __init__(self, around: Any, exact: bool = False) -> None:
         self.around = around
+        self.exact = exact  # whether every number is to be the same to the bit
         self.start = tick()
         self.events: list[Any] = []
         self.given: list[tuple[Any, Node | None]] = []
@@ -213,6 +214,19 @@ class Log:
                 original[...] = own
             elif not _same(original, before):
                 self.refuse("an argument is an array that the step changes.")
+
+    def is_number(self, leaf: Any) -> bool:
+        """Whether NumPy would have computed a number, and no array, where nothing is recorded."""
+        return isinstance(leaf, Given) and leaf.ndim == 0 and not self.is_argument(leaf)
+
+    def unwrapped(self, result: Any) -> Any:
+        """What a step returned while its arguments were watched, as it returns it otherwise."""
+
+        def unwrapped(leaf: Any) -> Any:
+            array = _bare(leaf)
+            return array[()] if self.is_number(leaf) else array
+
+        return rebuild(result, unwrapped)
 
     def recording(self) -> mode:
         return mode(everything=True, watchers=(self.events.append,), log=self)
@@ -397,6 +411,8 @@ def _conditional_jumps(code: CodeType) -> tuple[int, ...]:
 MISSING: Final = object()
 # Options of ufuncs as they are where nobody gives any.
 PLAIN_OPTIONS: Final[dict[str, Any]] = {"out": None, "dtype": None, "where": True}
+# Functions of NumPy that add up in another order than the operations of the same names.
+OTHER_SUMS: Final = frozenset({np.linalg.norm, np.einsum, np.vdot})
 
 
 class Given(np.ndarray[Any, Any]):
@@ -425,7 +441,24 @@ class Given(np.ndarray[Any, Any]):
         except (TensorError, TypeError) as error:
             self.log.refuse(f"a NumPy call on an argument of the step is not recorded: {error}")
             return operation(*_changed(args, _bare), **_changed(options, _bare))
+        if not any(isinstance(leaf, Tensor) for leaf in leaves([args, options])):
+            expected = operation(*_changed(args, _bare), **_changed(options, _bare))
+            otherwise = self.log.exact and operation in OTHER_SUMS
+            if otherwise or not self._agree(expected, result):
+                self.log.refuse(
+                    "NumPy computes other numbers from an argument than the operation that is recorded "
+                    "does. Make it a Tensor first."
+                )
+                return expected
         return _changed(result, self._lowered)
+
+    def _agree(self, expected: Any, recorded: Any) -> bool:
+        """Whether NumPy's results are those of the operation of the same name that is recorded."""
+        return all(
+            np.shape(a) == np.shape(b) and getattr(a, "dtype", None) == b.dtype
+            and (_same(a, b) if self.log.exact else _close(a, b))
+            for a, b in zip(leaves(expected), map(plain, leaves(recorded)))
+        )  # fmt: skip
 
     def _lowered(self, leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -544,7 +577,17 @@ for _name in (
 def _by_rows(x: Any) -> Any:
     """A copy row by row, as `ndarray.copy` makes it; that of a Tensor lies as the tensor does."""
     y = x.copy()
-    return y if y.node.value.flags.c_contiguous else y.reshape(-1).reshape(y.shape)
+    return y if plain(y).flags.c_contiguous else y.reshape(-1).reshape(y.shape)
+
+
+def _close(a: Any, b: Any) -> bool:
+    """Whether two results are the same up to rounding."""
+    if a.dtype.kind not in "fc":
+        return _same(a, b)
+    with np.errstate(all="ignore"):
+        scale = np.max(np.abs(a), initial=0, where=np.isfinite(a))
+        near = np.sqrt(np.finfo(a.dtype).eps)
+    return bool(np.allclose(a, b, rtol=near, atol=near * scale, equal_nan=True))
 
 
 def _lifted(leaf: Any) -> Any:

@@ -690,7 +690,7 @@ class Lowering:
             if known is None and isinstance(leaf, Given):
                 known = (leaf, self.value(leaf._tensor().node))
             if known is not None:
-                return Result("array", known[1])
+                return Result("scalar" if self.log.is_number(leaf) else "array", known[1])
             if self._region(leaf) is not None:
                 return Result("array", self.located(leaf))
             raise UnreplayableError("the step returns an array that Python computed.")

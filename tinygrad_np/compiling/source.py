@@ -365,7 +365,8 @@ class Source:
                 continue
             array = self.plan.array(value)
             if array is None:
-                stores.append(f"{owner}.grad = {self._token(value)}")
+                token = self._token(value)  # where NumPy made a number of it, it is an array again
+                stores.append(f"{owner}.grad = {token if value.ndim else f'asarray({token})'}")
             else:
                 kept = self._object(Kept(array), f"kept_{identifier(node.name or 'gradient')}")
                 stores.append(f"{owner}.grad = {kept}")

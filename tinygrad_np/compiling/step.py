@@ -426,7 +426,7 @@ class Compiled(Generic[P, R]):
         state = State([one.lowered for one in waiting])
         before = state.now()
         surroundings = Surroundings.state
-        log = Log(around)
+        log = Log(around, self.exact)
         try:
             result = self._logged(log, args, options)
         except UnreplayableError as error:
@@ -445,7 +445,7 @@ class Compiled(Generic[P, R]):
                 then = state.now()
             except Exception as error:  # the step has done its work already
                 self._judge(entry, variant, f"{type(error).__name__}: {error}")
-                return _unwrapped(result)
+                return log.unwrapped(result)
             finally:
                 state.restore(after)
             if ours is not MISS:
@@ -456,9 +456,9 @@ class Compiled(Generic[P, R]):
                     self._judge(entry, variant, str(error))
                 if variant.rehearsed:
                     self._remember(variant, args, options)
-                return _unwrapped(result)
+                return log.unwrapped(result)
         self._add(entry, log, result, around)
-        return _unwrapped(result)
+        return log.unwrapped(result)
 
     def _judge(self, entry: Entry, variant: Variant, difference: str | None) -> None:
         """Let a variant run alone from now on, or drop it."""
@@ -788,13 +788,6 @@ def _objects(tree: Any) -> list[Any]:
         one for one in leaves(tree)
         if not isinstance(one, (Tensor, np.ndarray, *NUMBERS))
     ]  # fmt: skip
-
-
-def _unwrapped(result: Any) -> Any:
-    """What a step returned while its arguments were watched, as it returns it otherwise."""
-    return rebuild(
-        result, lambda leaf: leaf.view(np.ndarray) if isinstance(leaf, np.ndarray) else leaf
-    )
 
 
 def _finisher(result: Any) -> Callable[[Any], Any] | None:
