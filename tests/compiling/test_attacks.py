@@ -1850,3 +1850,14 @@ def test_what_numpy_adds_up_in_another_order_is_refused_to_the_bit(k: int) -> No
         np.testing.assert_allclose(near(x), compute(x), rtol=1e-12)
     assert "NumPy computes other numbers" in str(exact.reason)
     assert near.reason is None
+
+
+@pytest.mark.parametrize("lay", [np.ascontiguousarray, np.asfortranarray, lambda x: x[::-1]])
+def test_a_batch_whose_rows_are_laid_out_anew(lay: Any) -> None:
+    w = weight(12)
+    for flat in (lambda x: x.reshape(12), lambda x: x.reshape((-1,)), lambda x: x.ravel()):
+        compiled = tg.compile(lambda x, flat=flat: (flat(x) * w).sum())
+        for k in range(6):
+            x = x_of(k, 4, 3)
+            assert compiled(lay(x)).item() == pytest.approx((lay(x).ravel() * w.data).sum())
+        assert compiled.reason is None

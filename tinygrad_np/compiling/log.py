@@ -500,6 +500,15 @@ class Given(np.ndarray[Any, Any]):
     def copy(self, order: Any = "C") -> Any:
         return self._recorded(_by_rows if order == "C" else np.copy, self)
 
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        view = super().reshape(*shape, **options)
+        if np.may_share_memory(view, self):
+            return view  # known by its place in memory
+        return self._recorded(lambda x: x.reshape(*shape, **options), self)
+
+    def ravel(self, order: Any = "C") -> Any:
+        return self.reshape(-1, order=order) if order != "C" else self.reshape(-1)
+
     def __getitem__(self, index: Any) -> Any:
         return self._recorded(lambda x, index: x[index], self, index)
 
