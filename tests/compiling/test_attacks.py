@@ -1861,3 +1861,21 @@ def test_a_batch_whose_rows_are_laid_out_anew(lay: Any) -> None:
             x = x_of(k, 4, 3)
             assert compiled(lay(x)).item() == pytest.approx((lay(x).ravel() * w.data).sum())
         assert compiled.reason is None
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("options", [{}, {"pos_weight": 2.0}, {"weight": [0.5, 2.0]}])
+def test_targets_of_binary_cross_entropy_out_of_range(as_tensor: bool, options: Any) -> None:
+    w = weight(3, 2)
+    loss = nn.BinaryCrossEntropy(**options)
+    step = tg.compile(lambda x, t: loss(x @ w, t))
+    for k in range(10):
+        t = np.random.default_rng(k).integers(0, 2, (5, 2)).astype(float)
+        t[0, 0] = 1.5 if k == 6 else t[0, 0]
+        batch = x_of(k, 5, 3), tg.Tensor(t) if as_tensor else t
+        if k == 6:
+            with pytest.raises(tg.TensorError, match=r"0.0 \.\.\. 1.5"):
+                step(*batch)
+        else:
+            assert step(*batch).item() == pytest.approx(loss(batch[0] @ w, batch[1]).item())
+    assert step.reason is None

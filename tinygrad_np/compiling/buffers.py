@@ -13,17 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from .lowering import Guard, Lowered, Store
+from .lowering import Lowered, touched
 from .traced import ELEMENTWISE, FIXED, TEMPORARY, VIEW, WRITES, Call, Storage, Traced, found
 
 END = 1 << 60
-
-
-def touched(line: Any) -> Iterable[Traced]:
-    """The stand-ins that a line reads or writes."""
-    if isinstance(line, Call):
-        return line.touches
-    return found(line.value) if isinstance(line, Guard | Store) else ()
 
 
 def needed(lowered: Lowered) -> list[Any]:

@@ -50,6 +50,7 @@ from .traced import (
     empty,
     examples,
 )
+from .traced import found as found_in
 
 ndarray = np.ndarray
 # What a step may return besides Tensors and arrays.
@@ -599,12 +600,11 @@ class Lowering:
     def _branch(self, event: Branch) -> None:
         value = self.value(event.node)
         if isinstance(value, Traced):
-            if any(changes(line) for line in self.lines):
-                raise UnreplayableError(
-                    "Python branches on a value after the step has changed a parameter. Branch "
-                    "before, or outside of the step."
-                )
             self.lines.append(Guard(value, event.value))
+            self._bring_forward(
+                "Python branches on a value after the step has changed a parameter. Branch before, or "
+                "outside of the step."
+            )
 
     def _check(self, event: Check) -> None:
         """Let the compiled function leave integers outside the limits to the step as it is."""
@@ -616,31 +616,40 @@ class Lowering:
         self.tape.note = "labels"
         largest = np.maximum.reduce(found.view(kind.type), axis=None)
         self.guard(largest < kind.type(min(event.limit, np.iinfo(kind).max)))
-        self._bring_forward()
+        self._bring_forward(
+            "labels are computed from what the step changes, and checked after that. Compute them "
+            "before, or outside of the step."
+        )
 
-    def _bring_forward(self) -> None:
-        """Check labels, as the last line does, before anything is changed: the step as it is follows."""
+    def _bring_forward(self, refusal: str) -> None:
+        """Let the guard that is the last line come before all that changes anything.
+
+        Where it does not hold the step as it is follows, which begins from the beginning.
+        """
         first = next((i for i, line in enumerate(self.lines) if changes(line)), None)
         if first is None:
             return
+        guard = self.lines.pop()
+        wanted: set[Any] = {guard.value, guard.value.storage}
+        moves: list[bool] = []
+        for line in reversed(self.lines[first:]):
+            moves.append(isinstance(line, Call) and not wanted.isdisjoint(_made(line)))
+            if moves[-1]:
+                wanted |= {*line.reads, *_memory(line.reads)}
         moved: list[Any] = []
         stays: list[Any] = []
-        wanted: set[Any] = {self.lines[-1].value}
-        writes: Counter[Storage] = Counter()
-        for line in reversed(self.lines[first:]):
-            if isinstance(line, Call) and not wanted.isdisjoint(_made(line)):
-                writes.update(_memory(_made(line)) if line.kind != VIEW else ())
-                wanted |= {*line.reads, *_memory(line.reads)}
-                moved.append(line)
-            else:
-                (moved if line is self.lines[-1] else stays).append(line)
-        changed = {one.storage for one in map(written_by, self.lines) if one is not None}
-        if changed & _memory(wanted) or any(count > 1 for count in writes.values()):
-            raise UnreplayableError(
-                "labels are computed from what the step changes, and checked after that. Compute "
-                "them before, or outside of the step."
-            )
-        self.lines[first:] = [*reversed(moved), *reversed(stays)]
+        there: set[Any] = set()  # what the lines that stay have read, written or drawn from
+        for line, goes in zip(self.lines[first:], reversed(moves)):
+            drawn = {
+                one for one in getattr(line, "args", ()) if isinstance(one, np.random.Generator)
+            }
+            if goes and line.kind != VIEW and not there.isdisjoint(_memory(_made(line)) | drawn):
+                raise UnreplayableError(refusal)
+            (moved if goes else stays).append(line)
+            there |= set() if goes else _memory(touched(line)) | drawn
+        if any(changes(line) for line in moved) or _memory(map(written_by, stays)) & wanted:
+            raise UnreplayableError(refusal)
+        self.lines[first:] = [*moved, guard, *stays]
 
     def _array_code(self, event: ArrayCode) -> None:
         self.tape.note = getattr(event.function, "__name__", "array code")
@@ -724,6 +733,13 @@ class _Residual(NamedTuple):
 
     node: Node
     name: str
+
+
+def touched(line: Any) -> Iterable[Traced]:
+    """The stand-ins that a line reads or writes."""
+    if isinstance(line, Call):
+        return line.touches
+    return found_in(line.value) if isinstance(line, Guard | Store) else ()
 
 
 def changes(line: Any) -> bool:

@@ -22,8 +22,8 @@ import numpy as np
 from ..core import Kept, Node, Tensor, new_tensor, tick
 from ..derivation.layout import identifier
 from ..errors import GradientError
-from .buffers import Plan, touched
-from .lowering import Guard, Host, Store, changes
+from .buffers import Plan
+from .lowering import Guard, Host, Store, changes, touched
 from .traced import FIXED, FRESH, OWNED, VIEW, WRITES, Call, Traced
 
 UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}

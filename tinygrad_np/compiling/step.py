@@ -21,9 +21,9 @@ from ..effects import Surroundings
 from ..errors import ArgumentError, DtypeError, message
 from ..tree import leaves, like, rebuild
 from .around import NUMBERS, Around, equal
-from .buffers import Plan, touched
+from .buffers import Plan
 from .log import ArrayCode, Log, UnreplayableError, taken_but_not_returned
-from .lowering import Host, Lowered, Store, lower, written_by
+from .lowering import Host, Lowered, Store, lower, touched, written_by
 from .source import MISS, Source
 from .traced import FIXED, WRITES
 
