@@ -215,10 +215,11 @@ class BinaryCrossEntropy(Loss):
         loss = tg.binary_cross_entropy(
             outputs, targets, self.reduction, self.weight, self.pos_weight
         )
-        t = targets.data if isinstance(targets, tg.Tensor) else np.asarray(targets)
-        if t.size and not 0 <= t.min() <= t.max() <= 1:
+        t = targets if isinstance(targets, tg.Tensor | np.ndarray) else np.asarray(targets)
+        if t.size and not (t.min() >= 0 and t.max() <= 1):
             raise IndexingError(
-                message("BinaryCrossEntropy", "targets in 0 ... 1", f"{t.min()} ... {t.max()}",
+                message("BinaryCrossEntropy", "targets in 0 ... 1",
+                        f"{t.min().item()} ... {t.max().item()}",
                         "The labels of the two classes are 0 and 1.")
             )  # fmt: skip
         return loss

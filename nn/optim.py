@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
-from itertools import pairwise
+from itertools import count, pairwise
 from math import inf, sqrt
 from operator import is_
 from types import NoneType
@@ -49,6 +49,8 @@ add, subtract, multiply, divide = np.add, np.subtract, np.multiply, np.divide
 PIECE: Final = 2**19
 # Elements: from here on copying a gradient costs more than the calls that packing saves.
 LARGE: Final = 2**16
+# A number for each time that blocks were laid out anew.
+LAYOUTS: Final = count(1)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -295,6 +297,11 @@ class Optimizer:
             Block(members, names, scratch[members[0].param.dtype]) for members in together.values()
         ]
 
+    def _pack_again(self, entries: list[Entry]) -> None:
+        """Lay out the blocks between steps: what was compiled with the old ones is of no use."""
+        self._pack(entries)
+        note_change((id(self), "blocks"), 0, next(LAYOUTS))
+
     def _entries(self) -> list[Entry]:
         """The state of each parameter, in the order they were given."""
         found = {id(entry.param): entry for block in self._blocks for entry in block.entries()}
@@ -349,7 +356,7 @@ class Optimizer:
                 if before[name] != after[name]:
                     block.states[name] *= before[name] / after[name]
         if self._blocks and before.keys() != after.keys():
-            self._pack(self._entries())
+            self._pack_again(self._entries())
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -488,7 +495,7 @@ class Optimizer:
         def take() -> None:
             vars(self).update(options)
             self._renew()
-            self._pack(entries)
+            self._pack_again(entries)
 
         return [take, *inner]
 

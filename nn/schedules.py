@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import cos, inf, pi
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from nn.history import direction, monitored
 from nn.optim import Optimizer
+from tinygrad_np import each_time
 from tinygrad_np.errors import ArgumentError, NonFiniteError, message
 
 __all__ = [
@@ -91,6 +93,9 @@ class Schedule:
     def step(self) -> None:
         """Set the learning rates of the next epoch or step."""
         self._expect(self.optimizer is not None, "an optimizer", "none yet", "Call attach first.")
+        each_time(self._advance)
+
+    def _advance(self) -> None:
         self.t += 1
         self._set()
 
@@ -446,6 +451,10 @@ class ReduceOnPlateau(Schedule):
         assert value is not None
         if value != value:
             raise NonFiniteError(message(type(self).__name__, "a measure", "nan"))
+        each_time(partial(self._take, value))
+        super().step()
+
+    def _take(self, value: float) -> None:
         best = self.best
         if best is None or self.sign * value > self.sign * best * (1 + self.sign * self.threshold):
             self.best, self.waited = float(value), 0
@@ -454,7 +463,6 @@ class ReduceOnPlateau(Schedule):
         if self.waited > self.patience:
             self.waited = 0
             self.reductions += 1
-        super().step()
 
     def epoch_ended(self, measured: Mapping[str, float]) -> None:
         self.step(monitored(type(self).__name__, measured, self.monitor)[1])

@@ -377,6 +377,8 @@ class Tensor:
                 message("requires_grad", "a floating-point tensor", f"dtype {node.value.dtype}",
                         "Give floats (1.0, not 1) or dtype=float.")
             )  # fmt: skip
+        if _active:
+            told("set_needs", node)
         node.needs = needs
 
     @property
@@ -387,12 +389,14 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
-        if _active:
-            value = seen("set_gradient", self.node, value)
+        given = value
         if value is not None:
             value = asarray(plain(value), dtype=self.dtype)
             if value.shape != self.shape:
                 raise ShapeError(message("grad", f"shape {self.shape}", f"{value.shape}"))
+        log = current_log()
+        if log is not None:
+            value = log.set_gradient(self.node, given, value)
         self.node.grad = value
 
     @property

@@ -9,11 +9,15 @@ import functools
 import gc
 import pickle
 import random
+import sys
 import threading
 import warnings
 import weakref
+from array import array as numbers_of
+from collections import ChainMap, UserDict, UserList
 from collections.abc import Callable
-from types import SimpleNamespace
+from contextvars import ContextVar
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -1158,3 +1162,767 @@ def test_shapes_that_do_not_come_again_are_forgotten() -> None:
     for n in range(1, 200):
         step(x_of(0, n, 3))
     assert len(step._entries) <= 64
+
+
+# --------------------------------------------------------------------------------------------------
+# What Python reads by other ways than names
+# --------------------------------------------------------------------------------------------------
+
+
+class Special:
+    """A number that code reads by special methods only."""
+
+    def __init__(self) -> None:
+        self.n, self.d = 1, {"rate": 1.0}
+
+    def __getitem__(self, key: str) -> float:
+        return self.d[key]
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __bool__(self) -> bool:
+        return self.n > 1
+
+    def __iter__(self) -> Any:
+        return iter([1.0] * self.n)
+
+    def __contains__(self, one: Any) -> bool:
+        return self.n > 1
+
+    def __enter__(self) -> int:
+        return self.n
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> int:
+        if name != "rate":
+            raise AttributeError(name)
+        return self.n
+
+
+def entered(held: Any) -> Any:
+    with held as n:
+        return n
+
+
+class Described:
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else owner.__dict__.get("_rate", 1.0)
+
+
+class HasDescribed:
+    rate = Described()
+
+
+class Above:
+    def __init__(self) -> None:
+        self.k = 1.0
+
+    def rate(self) -> float:
+        return self.k
+
+
+class Below(Above):
+    def rate(self) -> float:
+        return super().rate() * 2
+
+
+def with_rate() -> Any:
+    def function() -> Any:
+        return function.rate  # type: ignore[attr-defined]
+
+    function.rate = 1.0  # type: ignore[attr-defined]
+    return function
+
+
+def of_class() -> Any:
+    meta = type("Meta", (type,), {"rate": property(lambda kind: kind._rate)})
+    return meta("Held", (), {"_rate": 1.0})
+
+
+def referred() -> Any:
+    owner = Settings()
+    owner.rate = 1.0
+    return SimpleNamespace(owner=owner, ref=weakref.ref(owner))
+
+
+def imported() -> Any:
+    module = ModuleType("held_elsewhere")
+    sys.modules[module.__name__] = module
+    vars(module)["rate"] = 1.0
+    return module
+
+
+def reads_imported(held: Any) -> Any:
+    from held_elsewhere import rate  # type: ignore[import-not-found]
+
+    return rate
+
+
+def context() -> Any:
+    variable = ContextVar[float]("rate")
+    variable.set(1.0)
+    return variable
+
+
+UNDER: dict[str, float] = {}
+
+
+def proxy() -> Any:
+    UNDER["rate"] = 1.0
+    return MappingProxyType(UNDER)
+
+
+def to_three(name: str) -> Any:
+    return lambda held: setattr(held, name, 3)
+
+
+BY_OTHER_WAYS: dict[str, tuple[Any, Any, Any]] = {
+    "getitem": (Special, lambda held: held["rate"], lambda held: held.d.update(rate=3.0)),
+    "len": (Special, len, to_three("n")),
+    "bool": (Special, lambda held: 2.0 if held else 1.0, to_three("n")),
+    "iter": (Special, sum, to_three("n")),
+    "in": (Special, lambda held: 2.0 if 1 in held else 1.0, to_three("n")),
+    "with": (Special, entered, to_three("n")),
+    "getattr": (Special, lambda held: held.rate, to_three("n")),
+    "descriptor": (HasDescribed, lambda held: held.rate, to_three("_rate")),
+    "metaclass": (of_class, lambda held: held.rate, to_three("_rate")),
+    "super": (Below, lambda held: held.rate(), to_three("k")),
+    "attribute of a function": (with_rate, lambda held: held(), to_three("rate")),
+    "code of a function": (
+        lambda: eval("lambda: 1.0"), lambda held: held(),
+        lambda held: setattr(held, "__code__", (lambda: 3.0).__code__),
+    ),
+    "text": (Settings, lambda held: getattr(held, "rate"), to_three("rate")),  # noqa: B009
+    "vars": (lambda: SimpleNamespace(rate=1.0), lambda held: vars(held)["rate"], to_three("rate")),
+    "missing": (Settings, lambda held: getattr(held, "late", 1.0), to_three("late")),
+    "dict": (Settings, lambda held: held.rate, lambda held: setattr(held, "__dict__", {"rate": 3.0})),
+    "UserDict": (
+        lambda: UserDict(rate=1.0), lambda held: held["rate"], lambda held: held.update(rate=3.0)
+    ),
+    "UserList": (lambda: UserList([1.0]), lambda held: held[0], lambda held: held.append(held.pop() + 2)),
+    "proxy": (proxy, lambda held: held["rate"], lambda held: UNDER.update(rate=3.0)),
+    "ChainMap": (
+        lambda: ChainMap({"rate": 1.0}), lambda held: held["rate"], lambda held: held.update(rate=3.0)
+    ),
+    "array": (lambda: numbers_of("d", [1.0]), lambda held: held[0], lambda held: held.insert(0, 3.0)),
+    "bytearray": (lambda: bytearray(b"a"), lambda held: held[0], lambda held: held.insert(0, 3)),
+    "objects": (
+        lambda: np.array([[1.0], [2.0]], object), lambda held: held[0, 0],
+        lambda held: held.__setitem__((0, 0), 3.0),
+    ),
+    "reference": (referred, lambda held: held.ref().rate, lambda held: setattr(held.owner, "rate", 3.0)),
+    "context": (context, lambda held: held.get(), lambda held: held.set(3.0)),
+    "import": (imported, reads_imported, to_three("rate")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", BY_OTHER_WAYS)
+def test_what_the_step_reads_by_other_ways_is_noticed(way: str) -> None:
+    build, read, change = BY_OTHER_WAYS[way]
+
+    def make() -> Any:
+        w, held = weight(), build()
+        return (lambda x: (x * w).sum() * read(held)), held
+
+    def then(k: int, held: Any) -> None:
+        if k == 5:
+            change(held)
+
+    assert agree(make, then).reason is None
+
+
+# --------------------------------------------------------------------------------------------------
+# What a step does besides
+# --------------------------------------------------------------------------------------------------
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.last: Any = None
+
+    def take(self, value: Any) -> None:
+        self.last = value
+
+
+def sets_attribute(held: Any, loss: Any) -> None:
+    held.last = loss
+
+
+def sets_by_text(held: Any, loss: Any) -> None:
+    setattr(held, "last", loss)  # noqa: B010
+
+
+@pytest.mark.parametrize("keep", [sets_attribute, sets_by_text, lambda held, loss: held.take(loss)])
+def test_an_attribute_that_the_step_only_sets_is_set(keep: Any) -> None:
+    w, held = weight(), Meter()
+
+    def step(x: Any) -> Any:
+        loss = (x * w).sum()
+        keep(held, loss)
+        return loss
+
+    compiled = tg.compile(step, warn=False)
+    for k in range(8):
+        loss = compiled(x_of(k))
+        assert held.last.item() == loss.item()
+    assert compiled.reason is not None
+    assert ".last`, and a replay would not" in compiled.reason
+
+
+def descending(after: Callable[..., object], returned: bool = True) -> Any:
+    """Training, with something done at the end of each step, which may return the rates."""
+
+    def make() -> Any:
+        held = SimpleNamespace(params=[weight(3, 2)])
+        held.optimizer = nn.SGD(held.params, lr=0.1)
+        held.grouped = nn.SGD([{"params": [weight(2)]}], lr=0.1)
+
+        def step(x: Any, rate: Any = None) -> Any:
+            held.optimizer.zero_grad()
+            loss = ((x @ held.params[0]) ** 2).mean()
+            loss.backward()
+            held.optimizer.step()
+            after(held, rate) if rate is not None else after(held)  # type: ignore[call-arg]
+            return loss
+
+        def rates(*args: Any) -> Any:
+            return step(*args), held.optimizer.lr, held.grouped.groups[0].lr
+
+        return (rates if returned else step), held
+
+    return make
+
+
+def set_rate(held: Any, rate: float) -> None:
+    held.optimizer.lr = rate
+
+
+def set_group(held: Any, rate: float) -> None:
+    for group in held.grouped.groups:
+        group.lr = rate
+
+
+@pytest.mark.parametrize("after", [set_rate, set_group])
+def test_a_learning_rate_that_the_step_sets(after: Any) -> None:
+    rates = [0.1, 0.2, 0.1, 0.1, 0.2, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1, 0.1, 0.1, 0.2]
+    compiled = agree(descending(after), args=lambda k: (x_of(k, 4, 3), rates[k]), calls=16)
+    assert ".lr`, and a replay would not" in compiled.reason
+
+
+SCHEDULES: dict[str, Callable[[Any], Any]] = {
+    "decay": lambda optimizer: nn.ExponentialDecay(optimizer, per="step", gamma=0.9).step,
+    "cycle": lambda optimizer: nn.OneCycle(optimizer, length=14).step,
+    "warmup": lambda optimizer: nn.LinearWarmup(optimizer, length=5).step,
+    "plateau": lambda optimizer: functools.partial(
+        nn.ReduceOnPlateau(optimizer, patience=2).step, 1.0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("returned", [False, True])
+def test_a_schedule_that_the_step_moves_on(name: str, returned: bool) -> None:
+    def make() -> Any:
+        def after(held: Any) -> None:
+            if not hasattr(held, "moves_on"):
+                held.moves_on = SCHEDULES[name](held.optimizer)
+            held.moves_on()
+
+        return descending(after, returned)()
+
+    compiled = agree(make, args=lambda k: (x_of(k, 4, 3),), calls=14)
+    if returned:
+        assert "optimizer.lr`, which a function that it calls each time changes" in compiled.reason
+    else:
+        assert compiled.reason is None
+        assert compiled.source
+
+
+def test_a_measure_that_a_schedule_takes_out_of_the_step_is_refused() -> None:
+    def make() -> Any:
+        step, held = training()
+        schedule = nn.ReduceOnPlateau(held.optimizer, patience=1)
+
+        def measured(x: Any, t: Any) -> Any:
+            loss = step(x, t)
+            schedule.step(loss)
+            return loss, held.optimizer.lr
+
+        return measured, held
+
+    agree(make, args=lambda k: (x_of(k, 5, 3), x_of(k, 5, 2)), calls=14)
+
+
+def test_a_tensor_that_learns_every_other_time() -> None:
+    def make() -> Any:
+        held = SimpleNamespace(u=weight(3))
+
+        def step(x: Any) -> Any:
+            held.u.requires_grad = not held.u.requires_grad
+            return (x * held.u).sum(), float(held.u.requires_grad)
+
+        return step, held
+
+    assert "requires_grad of 'w'" in agree(make).reason
+
+
+def adversaries(freeze: str) -> Any:
+    """Two networks that are trained against each other."""
+
+    def make() -> Any:
+        held = SimpleNamespace(
+            judge=network(), forger=nn.Sequential(dense(2, 5, rng=2), dense(5, 3, rng=3))
+        )
+        judge, forger = held.judge.parameters(), held.forger.parameters()
+        held.params = judge + forger
+        first, second = nn.Adam(judge, lr=0.01), nn.SGD(forger, lr=0.1, momentum=0.5)
+
+        def learns(needs: bool) -> None:
+            for p in judge:
+                p.requires_grad = needs
+
+        def step(x: Any, z: Any) -> Any:
+            if freeze == "till the next step":
+                learns(True)
+            first.zero_grad()
+            loss = (
+                tg.softplus(-held.judge(x)) + tg.softplus(held.judge(held.forger(z).detach()))
+            ).mean()
+            loss.backward()
+            first.step()
+            if freeze:
+                learns(False)
+            second.zero_grad()
+            fooled = tg.softplus(-held.judge(held.forger(z))).mean()
+            fooled.backward()
+            second.step()
+            if freeze == "till the end":
+                learns(True)
+            return loss, fooled
+
+        return step, held
+
+    return make
+
+
+@pytest.mark.parametrize("freeze", ["", "till the end", "till the next step"])
+def test_two_networks_with_two_optimizers(freeze: str) -> None:
+    compiled = agree(adversaries(freeze), args=lambda k: (x_of(k, 6, 3), x_of(k, 6, 2)))
+    if freeze == "till the next step":
+        assert "Set it back before the step ends" in compiled.reason
+    else:
+        assert compiled.reason is None
+
+
+def test_gradients_that_are_added_up_within_a_step() -> None:
+    def make() -> Any:
+        _, held = training()
+        loss = nn.MSE()
+
+        def accumulates(x: Any, t: Any) -> Any:
+            held.optimizer.zero_grad()
+            losses = [loss(held.model(x[i::3]), t[i::3]) for i in range(3)]
+            for one in losses:
+                (one / 3).backward()
+            held.optimizer.step()
+            return losses
+
+        return accumulates, held
+
+    agree(make, args=lambda k: (x_of(k, 6, 3), x_of(k, 6, 2)))
+    assert agree(make, args=lambda k: (x_of(k, 6, 3), x_of(k, 6, 2))).reason is None
+
+
+@pytest.mark.parametrize("rows", [2, 40])
+def test_a_run_that_ends_at_a_branch_leaves_the_gradients_of_the_run_before(rows: int) -> None:
+    found: list[list[Any]] = []
+    for wrap in (lambda step: step, tg.compile):
+        model = nn.Sequential(
+            dense(6, 9, activation="tanh", rng=0), dense(9, 9, rng=1), dense(9, 3, rng=2)
+        )
+
+        def step(x: Any, t: Any, model: Any = model) -> Any:
+            loss = ((model(x) - t) ** 2).mean()
+            if loss > 100:
+                return loss
+            model.zero_grad()
+            loss.backward()
+            return loss
+
+        run: Any = wrap(step)
+        for k in range(6):
+            run(x_of(k, rows, 6), x_of(k, rows, 3))
+        run(x_of(7, rows, 6), x_of(7, rows, 3) + 100)
+        found.append([p.grad for p in model.parameters()])
+    for a, b in zip(*found):
+        np.testing.assert_allclose(b, a, rtol=1e-10)
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_labels_that_are_wrong_after_the_first_update_do_not_update_twice(computed: bool) -> None:
+    def make() -> Any:
+        held = SimpleNamespace(params=[weight(3, 4)])
+        optimizer = nn.SGD(held.params, lr=0.1)
+
+        def step(x: Any, t: Any, u: Any) -> Any:
+            optimizer.zero_grad()
+            tg.softmax_cross_entropy(x @ held.params[0], t).backward()
+            optimizer.step()
+            return tg.softmax_cross_entropy(x @ held.params[0], u + 0 if computed else u)
+
+        return step, held
+
+    def args(k: int) -> Any:
+        t, u = np.random.default_rng(k).integers(0, 4, (2, 5))
+        u[0] = 7 if k == 8 else u[0]
+        return x_of(k, 5, 3), t, u
+
+    found: list[Any] = []
+    for wrap in (lambda step: step, functools.partial(tg.compile, warn=False)):
+        step, held = make()
+        run: Any = wrap(step)
+        for k in range(10):
+            if k == 8:
+                with pytest.raises(tg.TensorError, match="7"):
+                    run(*args(k))
+            else:
+                run(*args(k))
+        found.append(held.params[0].data)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-10)
+    assert run.reason is None
+
+
+@pytest.mark.parametrize("other", [None, 3.0, [1.0, 2.0, 3.0], np.float64(3), np.ones(1)])
+def test_no_array_where_an_array_was(other: Any) -> None:
+    def make() -> Any:
+        w = weight()
+        return (
+            lambda x, y: (np.asarray(x, np.float32) * (w * 2 if y is None else w * y)).sum()
+        ), None
+
+    def args(k: int) -> Any:
+        return x_of(0), other if k in (8, 10) else np.ones(3)
+
+    agree(make, args=args, calls=14)
+    agree(
+        make,
+        args=lambda k: args(k)[::-1] if k in (8, 10) and other is not None else args(k),
+        calls=14,
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# State, layouts and labels
+# --------------------------------------------------------------------------------------------------
+
+
+def with_adam() -> Any:
+    _, held = training()
+    held.optimizer = nn.Adam(held.params, lr=0.01)
+
+    def adam(x: Any, t: Any) -> Any:
+        held.optimizer.zero_grad()
+        loss = ((held.model(x) - t) ** 2).mean()
+        loss.backward()
+        held.optimizer.step()
+        return loss
+
+    return adam, held
+
+
+def load_optimizer(k: int, held: Any) -> None:
+    if k == 3:
+        held.saved = copy.deepcopy(held.optimizer.state_dict())
+    if k in (8, 11):
+        held.optimizer.load_state_dict(held.saved)
+
+
+def stop_and_go(k: int, held: Any) -> None:
+    if k == 8:
+        held.optimizer.momentum = 0.0
+        held.optimizer.momentum = 0.9  # from rest
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [(training, load_optimizer), (with_adam, load_optimizer), (training, stop_and_go)],
+)
+def test_the_state_of_an_optimizer_is_set_between_steps(make: Any, change: Any) -> None:
+    compiled = agree(make, change, lambda k: (x_of(k, 5, 3), x_of(k + 50, 5, 2)), calls=14)
+    assert compiled.reason is None
+
+
+@pytest.mark.parametrize("when", [1, 2, 3, 5])
+def test_the_state_of_a_model_is_set_between_steps(when: int) -> None:
+    def change(k: int, held: Any) -> None:
+        if k == when:
+            held.model.load_state_dict(held.model.state_dict())
+
+    agree(training, change, lambda k: (x_of(k, 5, 3), x_of(k + 50, 5, 2)))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_gradient_without_axes_that_is_clipped(by_hand: bool) -> None:
+    def make() -> Any:
+        held = SimpleNamespace(params=[tg.Tensor(0.5, requires_grad=True), weight(3)])
+        optimizer = nn.SGD(held.params, lr=0.1, momentum=0.5)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            loss = ((x * held.params[1] * held.params[0]) ** 2).sum()
+            loss.backward()
+            if by_hand:
+                for p in held.params:
+                    p.grad = tg.on_arrays(np.clip, p.grad, -0.2, 0.2, dtype=np.float64)
+            else:
+                nn.clip_value(held.params, 0.2)
+            optimizer.step()
+            return loss
+
+        return step, held
+
+    # Clipped while it is captured, and not clipped later.
+    assert agree(make, args=lambda k: (x_of(k) * (5 if k < 5 else 0.1),)).reason is None
+
+
+def test_an_array_that_python_makes_for_on_arrays_is_no_constant() -> None:
+    def make() -> Any:
+        held = SimpleNamespace(params=[weight(3)], sums=np.zeros(3))
+
+        def step(x: Any) -> Any:
+            held.params[0].grad = None
+            (x * held.params[0]).sum().backward()
+            many = np.full(3, np.asarray(x)[0] > 0, float)  # an array past the record
+            tg.on_arrays(np.multiply, held.params[0].grad, many, out=held.sums)
+            return tg.on_arrays(np.add, held.params[0].grad, many)
+
+        return step, held
+
+    # The numbers are the same in the first five calls, and then never for long.
+    def args(k: int) -> Any:
+        return (np.abs(x_of(k)) * (1 if k < 5 or k % 2 == 0 else -1),)
+
+    assert agree(make, args=args, calls=16).reason.startswith("np.full of arrays")
+
+
+def test_a_branch_past_the_record_is_found_in_one_of_the_first_calls() -> None:
+    def make() -> Any:
+        w = weight()
+        return (lambda x: (x * w).sum() * (2.0 if np.array(x)[0] > 3 else 1.0)), None
+
+    # It goes the other way in the fifth call, and that is the last that it does.
+    agree(make, args=lambda k: (np.full(3, 5.0 if k == 4 else k % 2),), calls=12)
+
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "rows": lambda x: x, "columns": lambda x: np.asfortranarray(x), "backwards": lambda x: x[::-1],
+    "mirrored": lambda x: x[:, ::-1], "every other": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "turned": lambda x: x.T.copy().T, "part": lambda x: np.hstack([x, x])[:, : x.shape[1]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_batches_that_lie_in_other_ways_are_as_they_are_to_the_bit(
+    layout: str, within: bool, dtype: Any
+) -> None:
+    lay = LAYOUTS[layout]
+    losses, parameters = [], []
+    for wrap in (lambda step: step, functools.partial(tg.compile, exact=True, warn=False)):
+        model = nn.Sequential(
+            nn.Dense(7, 9, activation="tanh", rng=0, dtype=dtype),
+            nn.Dense(9, 2, rng=1, dtype=dtype),
+        )
+        optimizer, loss = nn.SGD(model.parameters(), lr=0.1), nn.MSE()
+
+        def step(x: Any, t: Any, model: Any = model, optimizer: Any = optimizer) -> Any:
+            optimizer.zero_grad()
+            value = loss(model(lay(x) if within else x), t)
+            value.backward()
+            optimizer.step()
+            return value
+
+        run: Any = wrap(step)
+        for k in range(6):
+            x = x_of(k, 45, 7).astype(dtype)
+            losses.append(run(x if within else lay(x), x_of(k + 50, 45, 2).astype(dtype)).item())
+        parameters.append([p.data for p in model.parameters()])
+    assert losses[:6] == losses[6:]
+    for a, b in zip(*parameters):
+        np.testing.assert_array_equal(b, a)
+    assert run.reason is None or (within and layout in ("columns", "every other", "part"))
+
+
+def test_a_batch_that_may_not_be_written_into() -> None:
+    def step(x: Any) -> Any:
+        x += 1
+        return x * 2
+
+    compiled = tg.compile(step, warn=False)
+    for k in range(5):
+        x = x_of(k)
+        x.flags.writeable = False
+        with pytest.raises(ValueError, match="read-only"):
+            compiled(x)
+        np.testing.assert_array_equal(x, x_of(k))
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_a_convolution_whose_maxima_a_dense_layer_reads(rows: int) -> None:
+    def make() -> Any:
+        held = SimpleNamespace(model=nn.Sequential(
+            nn.Conv2d(3, 4, kernel=1, padding=1, rng=0, dtype=float), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Dense(36, 2, rng=1, dtype=float),
+        ))  # fmt: skip
+        held.params = held.model.parameters()
+        optimizer = nn.SGD(held.params, lr=0.1)
+
+        def step(x: Any, t: Any) -> Any:
+            optimizer.zero_grad()
+            loss = ((held.model(x) - t) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step, held
+
+    assert agree(make, args=lambda k: (x_of(k, rows, 3, 5, 5), x_of(k, rows, 2))).reason is None
+
+
+def test_a_hidden_layer_that_is_kept_in_an_array() -> None:
+    def make() -> Any:
+        first, second = dense(6, 1, rng=0), dense(1, 3, rng=1)
+        held = SimpleNamespace(
+            params=first.parameters() + second.parameters(), kept=np.zeros((40, 1))
+        )
+        optimizer = nn.SGD(held.params, lr=0.1)
+
+        def step(x: Any, t: Any) -> Any:
+            optimizer.zero_grad()
+            h = tg.tanh(first(x))
+            loss = ((second(h) - t) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            array = h.data
+            tg.on_arrays(np.copyto, held.kept, array)
+            return loss, array
+
+        return step, held
+
+    assert agree(make, args=lambda k: (x_of(k, 40, 6), x_of(k, 40, 3))).reason is None
+
+
+LABELS: dict[str, Callable[[Any], Any]] = {
+    "as they are": lambda t: t, "backwards": lambda t: t[::-1], "in 32 bits": lambda t: t.astype("i4"),
+    "shifted": lambda t: t - 1 + 1, "from floats": lambda t: t.astype(float).astype(int),
+    "flat": lambda t: t.reshape(-1), "in another order": lambda t: t[np.array([1, 0, 3, 2])],
+    "looked up": lambda t: tg.take(np.array([2, 0, 1]), t), "twice": lambda t: (t + 0) * (t + 0) // 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", LABELS)
+def test_labels_are_computed_where_batch_norm_has_changed_its_statistics(how: str) -> None:
+    found: list[Any] = []
+    for wrap in (lambda step: step, tg.compile):
+        model = nn.Sequential(dense(3, 4, rng=0), nn.BatchNorm(4, dtype=float), dense(4, 3, rng=1))
+        optimizer, compute = nn.SGD(model.parameters(), lr=0.1), LABELS[how]
+
+        def step(x: Any, t: Any, model: Any = model, optimizer: Any = optimizer) -> Any:
+            optimizer.zero_grad()
+            loss = tg.softmax_cross_entropy(model(x), compute(t))
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run: Any = wrap(step)
+        for k in range(10):
+            t = np.random.default_rng(k).integers(0, 3, 4)
+            if k == 8:
+                t[1] = 9
+                with pytest.raises(tg.TensorError):
+                    run(x_of(k, 4, 3), t)
+            else:
+                run(x_of(k, 4, 3), t)
+        found.append(model.state_dict())
+    for key, a in found[0].items():
+        np.testing.assert_allclose(found[1][key], a, rtol=1e-10, atol=1e-12, err_msg=key)
+    assert run.reason is None
+
+
+def test_numbers_of_arrays_are_numbers() -> None:
+    table = np.array([[1.0, 2.0], [3.0, 4.0]])
+    compiled = tg.compile(lambda x: (x.sum(), x[0, 1], (x * 2).mean(), x.max(axis=0), x))
+    for k in range(6):
+        results = compiled(table * k)
+        assert [type(one) for one in results] == [np.float64] * 3 + [np.ndarray] * 2
+    assert compiled.reason is None
+    assert results[0] == 50.0
+
+
+def test_a_gradient_without_axes_stays_an_array() -> None:
+    w = tg.Tensor(2.0, requires_grad=True)
+
+    @tg.compile
+    def step(x: Any) -> None:
+        w.grad = None
+        (x * w).sum().backward()
+        nn.clip_value([w], 10.0)
+
+    for k in range(5):
+        step(x_of(k))
+        assert type(w.grad) is np.ndarray
+        w.grad[...] = 5.0
+        assert w.grad.item() == 5.0
+    assert step.reason is None
+
+
+OTHER_SUMS: list[Callable[[Any], Any]] = [
+    np.linalg.norm,
+    lambda x: np.einsum("ij,kj->ik", x, x),
+    lambda x: np.vdot(x, x),
+]
+
+
+@pytest.mark.parametrize("k", range(len(OTHER_SUMS)))
+def test_what_numpy_adds_up_in_another_order_is_refused_to_the_bit(k: int) -> None:
+    compute = OTHER_SUMS[k]
+    exact, near = tg.compile(compute, exact=True, warn=False), tg.compile(compute)
+    for seed in range(40):
+        x = x_of(seed, 13, 7)[::-1]
+        np.testing.assert_array_equal(exact(x), compute(x))
+        np.testing.assert_allclose(near(x), compute(x), rtol=1e-12)
+    assert "rounds otherwise than the operation" in str(exact.reason)
+    assert near.reason is None
+
+
+@pytest.mark.parametrize("lay", [np.ascontiguousarray, np.asfortranarray, lambda x: x[::-1]])
+def test_a_batch_whose_rows_are_laid_out_anew(lay: Any) -> None:
+    w = weight(12)
+    for flat in (lambda x: x.reshape(12), lambda x: x.reshape((-1,)), lambda x: x.ravel()):
+        compiled = tg.compile(lambda x, flat=flat: (flat(x) * w).sum())
+        for k in range(6):
+            x = x_of(k, 4, 3)
+            assert compiled(lay(x)).item() == pytest.approx((lay(x).ravel() * w.data).sum())
+        assert compiled.reason is None
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("options", [{}, {"pos_weight": 2.0}, {"weight": [0.5, 2.0]}])
+def test_targets_of_binary_cross_entropy_out_of_range(as_tensor: bool, options: Any) -> None:
+    w = weight(3, 2)
+    loss = nn.BinaryCrossEntropy(**options)
+    step = tg.compile(lambda x, t: loss(x @ w, t))
+    for k in range(10):
+        t = np.random.default_rng(k).integers(0, 2, (5, 2)).astype(float)
+        t[0, 0] = 1.5 if k == 6 else t[0, 0]
+        batch = x_of(k, 5, 3), tg.Tensor(t) if as_tensor else t
+        if k == 6:
+            with pytest.raises(tg.TensorError, match=r"0.0 \.\.\. 1.5"):
+                step(*batch)
+        else:
+            assert step(*batch).item() == pytest.approx(loss(batch[0] @ w, batch[1]).item())
+    assert step.reason is None

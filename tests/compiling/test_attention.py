@@ -113,7 +113,7 @@ def test_products_in_any_order(order: tuple[int, ...]) -> None:
         return y, *tg.gradients((y * y * y).sum(), [W])
 
     source = agree(step, make)
-    copied = source.partition("# back")[0].count("# reshape") > 1  # that of x is a view
+    copied = "# reshape" in source.partition("# back")[0]
     assert copied == (order[-1] < 2)  # else rows or columns of a matrix stay together
 
 

@@ -204,7 +204,7 @@ def test_a_wrong_rehearsal_leaves_no_data_behind() -> None:
     kept, scale = tg.Tensor(np.zeros(2)), SimpleNamespace(now=0.0)
 
     def step(x: Any) -> Any:
-        kept.data = tg.Tensor(x) * getattr(scale, "n" + "ow")  # read where no log looks
+        kept.data = tg.Tensor(x) * getattr(scale, chr(110) + "ow")  # read where no log looks
         return tg.Tensor(x) * 2
 
     compiled = tg.compile(step, warn=False)

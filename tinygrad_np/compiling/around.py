@@ -9,17 +9,29 @@ from __future__ import annotations
 
 import dis
 import random
-from collections import deque
+import sys
+from array import array
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from functools import cache, partial
+from importlib.util import resolve_name
 from operator import is_
-from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import (
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, Final, NamedTuple
+from weakref import ref
 
 import numpy as np
 
 from ..core import Tensor
-from .log import CONVERSIONS, UnreplayableError, is_library
+from .log import CONVERSIONS, OWN, UnreplayableError, is_library
 
 # Variables and elements of lists; more than that is data.
 MANY: Final = 4096
@@ -38,6 +50,23 @@ SAME: Final = """def same():
         return False
 """
 NUMBERS: Final = (bool, int, float, complex, str, bytes, type(None), np.generic)
+FUNCTIONS: Final = (FunctionType, staticmethod, classmethod, property)
+# Special methods that Python calls where an object is made, shown or copied, and not where it is used.
+ASIDE: Final = frozenset({
+    "__init__", "__new__", "__post_init__", "__repr__", "__str__", "__del__", "__getstate__", "__setstate__",
+    "__reduce__", "__reduce_ex__", "__copy__", "__deepcopy__", "__init_subclass__", "__set_name__",
+})  # fmt: skip
+MAKERS: Final = ("__new__", "__init__", "__post_init__")
+
+
+CONTAINERS: Final = (tuple, list, set, deque, dict)
+# Beside these, a text may be an attribute's name.
+BY_TEXT: Final = frozenset({
+    "getattr", "setattr", "hasattr", "delattr", "vars", "attrgetter", "__dict__", "__getattribute__",
+})  # fmt: skip
+ATTRIBUTE: Final = frozenset({
+    "LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "STORE_ATTR", "DELETE_ATTR", "IMPORT_FROM",
+})  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -81,6 +110,7 @@ class Around:
     def _begin(self) -> None:
         self.places: list[Place] = []
         self.seen: dict[int, Any] = {}
+        self.classes: dict[int, type] = {}  # those whose methods were looked through
         self.arrays: list[tuple[Any, Any]] = []
         self.generators: list[tuple[str, Any, str]] = [
             (name, one, repr(_state(one)))
@@ -109,24 +139,37 @@ class Around:
         for kinds, walk in self.WALKS:
             if isinstance(value, kinds):
                 walk(self, value, name)
+                if isinstance(value, CONTAINERS) and not is_library(type(value).__module__):
+                    self._object(value, name)
                 return
         self._object(value, name)
 
     def _function(self, function: FunctionType, name: str) -> None:
         if is_library(function.__module__):
             return
-        variables, attributes = _reads(function.__code__)
-        self.names |= attributes
+        variables, attributes, modules = _reads(function.__code__)
+        self.names |= {*attributes, *variables}
+        self._place("{}.__code__", function, name)
         for cell, variable in zip(function.__closure__ or (), function.__code__.co_freevars):
             try:
                 content = cell.cell_contents
             except ValueError:  # it has no value yet, and if the step reads it, it fails
                 continue
             self._place("{}.cell_contents", cell, variable)
-            self._walk(content, variable)
+            if variable == "__class__":  # of super()
+                self._class(content, content.__name__)
+            else:
+                self._walk(content, variable)
         for variable in variables:
             if variable in function.__globals__:  # else it is built in
                 self._entry(function.__globals__, variable, variable)
+        for module in modules:  # that it imports when it is called
+            package = function.__globals__.get("__package__")
+            found = sys.modules.get(resolve_name(module, package) if package else module)
+            if found is not None:
+                self._walk(found, module)
+        for key in sorted(self.names & vars(function).keys()):
+            self._entry(vars(function), key, f"{name}.{key}")
         for kind in ("__defaults__", "__kwdefaults__"):
             if getattr(function, kind):
                 self._place(f"{{}}.{kind}", function, f"the defaults of {name}")
@@ -152,7 +195,9 @@ class Around:
                     self._walk(value, key)
 
     def _partial(self, value: partial[Any], name: str) -> None:
-        self._walk((value.func, value.args, value.keywords), name)
+        self._walk(value.func, getattr(value.func, "__name__", name))
+        self._walk(value.args, f"{name}.args")
+        self._walk(value.keywords, f"{name}.keywords")
 
     def _tuple(self, value: tuple[Any, ...], name: str) -> None:
         for i, one in enumerate(value):
@@ -177,9 +222,22 @@ class Around:
         for key in sorted(self.names & vars(value).keys()):
             self._entry(vars(value), key, f"{name}.{key}")
 
+    def _made(self, value: type, name: str) -> None:
+        """A class that is named, so that an object of it may be made."""
+        for base in value.__mro__:
+            for key in MAKERS:
+                if isinstance(made := vars(base).get(key), FunctionType):
+                    self._walk(made, f"{base.__name__}.{key}")
+        self._class(value, name)
+
     def _class(self, value: type, name: str) -> None:
+        if id(value) in self.classes:
+            return
+        self.classes[id(value)] = value
+        if type(value) is not type:
+            self._class(type(value), type(value).__name__)
         own = [base for base in value.__mro__ if not is_library(base.__module__)]
-        for key in sorted(self.names | {"__call__", "forward"}):
+        for key in sorted(self.names | {"__call__", "forward"} | _special(own)):
             for base in own:
                 found = vars(base).get(key, MISSING)
                 if isinstance(found, classmethod | staticmethod):
@@ -188,16 +246,24 @@ class Around:
                     self._walk(found.fget, f"{name}.{key}")
                 elif found is not MISSING or any(key in vars(other) for other in own):
                     self._entry(vars(base), key, f"{name}.{key}")
-                if found is not MISSING:
-                    break
 
     def _tensor(self, value: Tensor, name: str) -> None:
         if not value.requires_grad:  # a write into a parameter is one into its array
             self._place("{}.node", value, name)
 
     def _array(self, value: Any, name: str) -> None:
-        if value.dtype != object:
+        if value.dtype == object:
+            self._list(value.ravel("K"), name)
+        else:
             self.arrays.append((value, _sample(value)))
+
+    def _reference(self, value: ref[Any], name: str) -> None:
+        self._place("{}()", value, name)
+        self._walk(value(), name)
+
+    def _context(self, value: ContextVar[Any], name: str) -> None:
+        self._place("{}.get(MISSING)", value, value.name)
+        self._walk(value.get(MISSING), value.name)
 
     def watch(self, array: Any) -> None:
         """Notice, too, when this array holds other numbers."""
@@ -214,13 +280,16 @@ class Around:
                 f"it reads from the iterator `{name}`, and a replay would not. Give what comes out of "
                 "it as an argument."
             )
-        self._walk(kind, kind.__name__)
+        self._class(kind, kind.__name__)
         has = hasattr(value, "__dict__")
         own: dict[str, Any] = value.__dict__ if has else {}
         if _notes(value):
             for key, one in own.items():
                 self._walk(one, f"{name}.{key}")
             return
+        if has and not is_library(kind.__module__):
+            self._place("{}.__dict__", value, name)
+            self._place("len({})", own, name)  # attributes that come, or go
         if "__wrapped__" in own:  # a function that another one stands for
             self._walk(own["__wrapped__"], name)
         for key in sorted(self.names):
@@ -229,11 +298,15 @@ class Around:
             elif isinstance(vars(kind).get(key), MemberDescriptorType) and hasattr(value, key):
                 self._place(f"{{}}.{key}", value, f"{name}.{key}")
                 self._walk(getattr(value, key), f"{name}.{key}")
+            elif isinstance(getattr(kind, key, None), property) and _is_own(kind):
+                self._walk(getattr(value, key), f"{name}.{key}")  # the groups of an optimizer
 
     WALKS: Final[tuple[tuple[Any, Callable[..., None]], ...]] = (
         (FunctionType, _function), (MethodType, _method), (partial, _partial), (tuple, _tuple),
-        ((list, set, deque), _list), (dict, _dict), (ModuleType, _module), (type, _class),
-        (Tensor, _tensor), (np.ndarray, _array),
+        ((list, set, deque, UserList, bytearray, array), _list),
+        ((dict, MappingProxyType, ChainMap, UserDict), _dict),
+        (ModuleType, _module), (type, _made), (Tensor, _tensor), (np.ndarray, _array),
+        (ref, _reference), (ContextVar, _context),
         ((np.random.Generator, np.random.RandomState, random.Random), _generator),
     )  # fmt: skip
 
@@ -274,18 +347,31 @@ class Around:
         if isinstance(self.places[i].owner, list) and len(value) <= FEW:
             self.space |= {f"v{i}_{k}": one for k, one in enumerate(value)}
 
-    def give_way(self, function: Callable[[], Any]) -> None:
-        """Call a function that every replay calls, too, and look no more at what it changes."""
+    def give_way(self, function: Callable[[], Any]) -> str | None:
+        """Call a function that every replay calls, too, and look no more at what it changes.
+
+        The name of a variable that it changes and that other code reads, if there is one.
+        """
         values = [_read(place) for place in self.places]
         samples = [_sample(array) for array, _ in self.arrays]
         function()
-        same = [_alike(value, _read(place)) for place, value in zip(self.places, values)]
+        same = [_untouched(value, _read(place)) for place, value in zip(self.places, values)]
+        if all(same) and all(
+            equal(_sample(array), sample) for (array, _), sample in zip(self.arrays, samples)
+        ):
+            return None
+        own = {(place.text, id(place.owner)) for place in Around([function]).places}
+        others = [
+            place.name for place, is_same in zip(self.places, same)
+            if not is_same and (place.text, id(place.owner)) not in own
+        ]  # fmt: skip
         self.places = [place for place, is_same in zip(self.places, same) if is_same]
         self.values = [value for value, is_same in zip(self.values, same) if is_same]
         self.arrays = [
             pair for pair, sample in zip(self.arrays, samples) if equal(_sample(pair[0]), sample)
         ]
         self._compile()
+        return next(iter(others), None)
 
     def leave_out(self, read: Iterable[Any]) -> None:
         """Look no more at arrays that the compiled function reads where they are."""
@@ -326,6 +412,11 @@ def _alike(before: Any, now: Any) -> bool:
     return isinstance(before, NUMBERS) and repr(before) == repr(now)
 
 
+def _untouched(before: Any, now: Any) -> bool:
+    """Whether nobody has set a variable: a number that was computed anew is another object."""
+    return before is now or (not isinstance(before, NUMBERS) and _alike(before, now))
+
+
 def equal(a: Any, b: Any) -> bool:
     return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
 
@@ -358,18 +449,42 @@ def _is_data(kind: type, key: str) -> bool:
     return found is not MISSING and not hasattr(type(found), "__get__")
 
 
+def _is_own(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in OWN
+
+
+def _special(bases: Iterable[type]) -> set[str]:
+    """The special methods of classes, such as ``__getitem__``: code uses them without their names."""
+    return {
+        key for base in bases for key, found in vars(base).items()
+        if key.startswith("__") and key.endswith("__") and key not in ASIDE
+        and isinstance(found, FUNCTIONS)
+        and getattr(getattr(found, "__code__", None), "co_filename", "") != "<string>"  # dataclass's
+    }  # fmt: skip
+
+
 @cache
-def _reads(code: CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The global variables and the attributes that code names, functions within it included."""
+def _reads(code: CodeType) -> tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]:
+    """The global variables, the attributes and the modules that code names, functions within it
+    included."""
     variables: dict[str, None] = {}
     attributes: set[str] = set()
+    modules: dict[str, None] = {}
+    loaded: list[Any] = []
     for one in dis.get_instructions(code):
         if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             variables[one.argval] = None
-        elif one.opname in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
+        elif one.opname in ATTRIBUTE:
             attributes.add(one.argval)
+        elif one.opname == "IMPORT_NAME":
+            modules["." * loaded[-2] + one.argval] = None  # a level, and the names
         elif isinstance(one.argval, CodeType):
             inner = _reads(one.argval)
             variables |= dict.fromkeys(inner[0])
             attributes |= inner[1]
-    return tuple(variables), frozenset(attributes)
+            modules |= dict.fromkeys(inner[2])
+        if one.opname != "EXTENDED_ARG":
+            loaded.append(one.argval)
+    if BY_TEXT & {*code.co_names}:
+        attributes |= {one for one in code.co_consts if type(one) is str and one.isidentifier()}
+    return tuple(variables), frozenset(attributes), tuple(modules)

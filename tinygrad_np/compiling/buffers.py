@@ -13,17 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from .lowering import Guard, Lowered, Store
+from .lowering import Lowered, touched
 from .traced import ELEMENTWISE, FIXED, TEMPORARY, VIEW, WRITES, Call, Storage, Traced, found
 
 END = 1 << 60
-
-
-def touched(line: Any) -> Iterable[Traced]:
-    """The stand-ins that a line reads or writes."""
-    if isinstance(line, Call):
-        return line.touches
-    return found(line.value) if isinstance(line, Guard | Store) else ()
 
 
 def needed(lowered: Lowered) -> list[Any]:
@@ -69,6 +62,9 @@ class Plan:
         self.lowered = lowered
         self._find_homes()
         self.first, self.last = self._lifetimes()
+        # A run that ends at a guard leaves the gradients of the run before: nothing that comes
+        # before the guard may go where they are.
+        self.lasting = {one.storage for value in lowered.gradients.values() for one in found(value)}
         self.blocks: list[Any] = []
         self.free: dict[int, list[Any]] = {}
         self._place()
@@ -128,7 +124,7 @@ class Plan:
         return (
             isinstance(there, Traced) and there.storage.kind == FIXED
             and isinstance(value, Traced) and value.storage.kind == TEMPORARY
-            and value.storage.home is None
+            and value.storage.home is None and not value.storage.ones
             and value.dtype == there.dtype and value.size == there.size
             and value.flags.c_contiguous and there.flags.c_contiguous
             and there.storage.root.flags.c_contiguous
@@ -146,6 +142,8 @@ class Plan:
                     storage.memory = storage.home
                 elif storage.ones:
                     storage.memory = self._with_ones(storage, value)
+                elif storage in self.lasting:
+                    storage.memory = self._more(storage)
                 else:
                     memory = self._over_an_argument(line, value, i)
                     storage.memory = self._take(storage) if memory is None else memory
@@ -183,6 +181,10 @@ class Plan:
         fitting = [size for size, there in self.free.items() if there and need <= size <= 2 * need]
         if fitting:
             return self.free[min(fitting)].pop()
+        return self._more(storage)
+
+    def _more(self, storage: Storage) -> Any:
+        """Memory that nothing was in before."""
         block = aligned(storage.nbytes)
         self.blocks.append(block)
         return block

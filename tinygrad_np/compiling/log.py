@@ -23,10 +23,10 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from .. import core, operators
-from ..core import Node, Tensor, handle, mode, tick
+from ..core import Node, Tensor, handle, mode, plain, tick
 from ..errors import TensorError
 from ..ops.index import is_basic
-from ..tree import leaves
+from ..tree import leaves, rebuild
 
 ENGINE = str(Path(__file__).parents[1])
 # Where the methods are that take numbers out of tensors and arrays.
@@ -99,10 +99,11 @@ class Handed(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """``leaf.grad = value``."""
+    """``leaf.grad = value``, and the array that ``.grad`` is then."""
 
     leaf: Node
     value: Any
+    array: Any
 
 
 class Branch(NamedTuple):
@@ -194,6 +195,7 @@ class Log:
         self.same: dict[Node, Node] = {}
         self.arrays: dict[int, tuple[Any, Node]] = {}
         self.before: dict[Node, Any] = {}
+        self.needs: dict[Node, bool] = {}  # whether a gradient was wanted before the step set that
         self.regions: list[tuple[int, int]] = []
         self.within = (
             0  # functions of operations and passes on arrays, in which nothing is recorded
@@ -225,7 +227,7 @@ class Log:
                 raise UnreplayableError(
                     f"an argument has dtype {leaf.dtype}, and a replay knows numbers only."
                 )
-            own = np.array(leaf)  # memory of its own, by which its views are known
+            own = _copied(leaf)  # memory of its own, by which its views are known
             self.given.append((own, None))
             self.originals.append((leaf, own, own.copy()))
             return self.array(own, None)
@@ -253,6 +255,15 @@ class Log:
                 original[...] = own
             elif not _same(original, before):
                 self.refuse("an argument is an array that the step changes.")
+
+    def unwrapped(self, result: Any) -> Any:
+        """What a step returned while its arguments were watched, as it returns it otherwise."""
+
+        def unwrapped(leaf: Any) -> Any:
+            array = _bare(leaf)
+            return array[()] if id(leaf) in self.scalars else array
+
+        return rebuild(result, unwrapped)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -408,15 +419,29 @@ class Log:
 
     def host_code(self, function: Callable[[], Any]) -> None:
         """Call a function that each replay calls, too: what it changes is not the step's doing."""
-        self.around.give_way(function)
+        read = self.around.give_way(function)
+        if read is not None:
+            self.refuse(
+                f"the step reads `{read}`, which a function that it calls each time changes, and a "
+                "replay would not read it. Read it outside of the step."
+            )
         self.events.append(HostCode(function))
 
-    def set_gradient(self, node: Node, value: Any) -> Any:
+    def frozen(self) -> str | None:
+        """The name of a tensor that needs a gradient now and did not before the step, or vice versa."""
+        changed = (one for one, needs in self.needs.items() if one.needs is not needs)
+        return next((f"requires_grad of {one.label}" for one in changed), None)
+
+    def set_needs(self, node: Node) -> None:
+        if node.order < self.start:
+            self.needs.setdefault(node, node.needs)
+
+    def set_gradient(self, node: Node, value: Any, array: Any) -> Any:
         bare = _bare(value)
         if value is not bare and node.grad is not None and _is_place(bare, node.gradient()):
-            return node.grad
-        self.events.append(Gradient(node, _lifted(value)))
-        return bare
+            return node.grad  # p.grad *= x has written it
+        self.events.append(Gradient(node, _lifted(value), array))
+        return array
 
     def swept(self, *what: Any) -> None:
         self.events.append(Sweep(*what))
@@ -441,6 +466,18 @@ def is_library(module: str | None) -> bool:
 
 def _is_of_a_library(frame: Any) -> bool:
     return is_library(frame.f_globals.get("__name__"))
+
+
+def _copied(array: Any) -> Any:
+    """The same numbers, as far from each other in memory."""
+    if not array.size:
+        return np.array(array)
+    low, high = byte_bounds(array)
+    start = array.ctypes.data - low  # of its first element, which need not be its lowest
+    own = np.ndarray(array.shape, array.dtype, np.empty(high - low, np.uint8), start, array.strides)
+    own[...] = array
+    own.flags.writeable = array.flags.writeable
+    return own
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -493,7 +530,7 @@ MISSING: Final = object()
 # NumPy functions that add up, or order ties, otherwise than the operations on Tensors do.
 ROUNDED_OTHERWISE: Final = frozenset({
     "argsort", "dot", "einsum", "eigvalsh", "inner", "multi_dot", "norm", "prod", "qr", "svdvals",
-    "tensordot", "vecdot",
+    "tensordot", "vdot", "vecdot",
 })  # fmt: skip
 NO_RECORD: Final = (
     "NumPy made an array or a number of an array of the step in a way that leaves no record. Compute "
@@ -542,11 +579,25 @@ class Given(np.ndarray[Any, Any]):
             self.log.refuse(f"a NumPy call on an array of the step is not recorded: {error}")
             return operation(*_changed(args, _bare), **_changed(options, _bare))
         made = _changed(result, self._lowered)
-        if isinstance(made, Given) and made.ndim == 0:  # of an array NumPy may make a scalar
-            plain = operation(*_changed(args, _bare), **_changed(options, _bare))
-            if isinstance(plain, np.generic):
+        if not any(isinstance(leaf, Tensor) for leaf in leaves([args, options])):
+            expected = operation(*_changed(args, _bare), **_changed(options, _bare))
+            if not self._agree(expected, result):
+                self.log.refuse(
+                    "NumPy computes other numbers from an array than the operation that is recorded "
+                    "does. Make it a Tensor first."
+                )
+                return expected
+            if isinstance(made, Given) and isinstance(expected, np.generic):
                 self.log.scalars.add(id(made))
         return made
+
+    def _agree(self, expected: Any, recorded: Any) -> bool:
+        """Whether NumPy's results are those of the operation of the same name that is recorded."""
+        return all(
+            np.shape(a) == np.shape(b) and getattr(a, "dtype", None) == b.dtype
+            and (_same(a, b) if self.log.exact else _close(a, b))
+            for a, b in zip(leaves(expected), map(plain, leaves(recorded)))
+        )  # fmt: skip
 
     def _lowered(self, leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -611,7 +662,16 @@ class Given(np.ndarray[Any, Any]):
         return self._recorded(lambda x: x.astype(dtype), self)
 
     def copy(self, order: Any = "C") -> Any:
-        return self._recorded(lambda x: x.copy(), self)
+        return self._recorded(_by_rows if order == "C" else np.copy, self)
+
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        made = _bare(self).reshape(*shape, **options)
+        if np.may_share_memory(made, self):
+            return super().reshape(*shape, **options)  # known by its place in memory
+        return self._recorded(lambda x: x.reshape(*shape, **options), self)
+
+    def ravel(self, order: Any = "C") -> Any:
+        return self.reshape(-1, order=order) if order != "C" else self.reshape(-1)
 
     def __getitem__(self, index: Any) -> Any:
         part = None if self.log.within else self.log.part(self, index)
@@ -677,7 +737,7 @@ class Given(np.ndarray[Any, Any]):
 
 # Methods that NumPy computes in C, past the protocols above.
 for _name in (
-    "reshape", "ravel", "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "round",
+    "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "round",
     "clip", "dot", "diagonal", "trace", "flatten", "mean", "var", "std", "prod", "any", "all",
 ):  # fmt: skip
 
@@ -755,6 +815,7 @@ class Conversions:
         "full",
     )  # fmt: skip
     KNOWN = NAMES[:5]
+    LAID = NAMES[3:5]
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -800,6 +861,9 @@ def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args, **options)
         a, dtype = args[0], args[1] if len(args) > 1 else options.get("dtype")
         known = original.__name__ in Conversions.KNOWN and a is seen[0] and len(args) < 3
+        known = known and (dtype is None or np.dtype(dtype).kind in "biufc")
+        laid = original.__name__ in Conversions.LAID and log.exact
+        known = known and not (laid and original(_bare(a)).strides != a.strides)
         if not known or options.keys() - {"copy", "dtype"}:
             log.refuse(
                 f"np.{original.__name__} of arrays in a list, or with options, leaves no record. "
@@ -812,6 +876,22 @@ def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
         return a.copy() if copies or id(a) in log.scalars else a
 
     return convert
+
+
+def _by_rows(x: Any) -> Any:
+    """A copy row by row, as `ndarray.copy` makes it; that of a Tensor lies as the tensor does."""
+    y = x.copy()
+    return y if plain(y).flags.c_contiguous else y.reshape(-1).reshape(y.shape)
+
+
+def _close(a: Any, b: Any) -> bool:
+    """Whether two results are the same up to rounding."""
+    if a.dtype.kind not in "fc":
+        return _same(a, b)
+    with np.errstate(all="ignore"):
+        scale = np.max(np.abs(a), initial=0, where=np.isfinite(a))
+        near = np.sqrt(np.finfo(a.dtype).eps)
+    return bool(np.allclose(a, b, rtol=near, atol=near * scale, equal_nan=True))
 
 
 def _lifted(leaf: Any) -> Any:

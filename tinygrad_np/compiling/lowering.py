@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -52,6 +52,7 @@ from .traced import (
     empty,
     examples,
 )
+from .traced import found as found_in
 
 ndarray = np.ndarray
 # What a step may return besides Tensors and arrays.
@@ -436,7 +437,12 @@ class Lowering:
         for node, array in event.arrived.items():
             if node.hooks:
                 raise UnreplayableError(f"there is a hook on {node.label}.")
-            g = arrived[node]
+            g = arrived.get(node)
+            if g is None:
+                raise UnreplayableError(
+                    f"the step sets requires_grad of {node.label} to False after backward() gave it a "
+                    "gradient. Set it back before the step ends."
+                )
             if isinstance(g, Traced):
                 self.arrays[id(array)] = (array, g)  # of one number, it may be no ndarray
                 self._know(array, g)
@@ -565,16 +571,16 @@ class Lowering:
             self.gradients[event.leaf] = None
             return
         if isinstance(event.value, Tensor):
-            kept = self.gradients[event.leaf] = self._kept(event.leaf, self.value(event.value.node))
-            self._know(event.value.node.value, kept)
-            return
-        known = self.arrays.get(id(event.value))
-        if known is None:
+            kept = self._kept(event.leaf, self.value(event.value.node))
+        elif id(event.value) in self.arrays:
+            kept = self._kept(event.leaf, event.value)
+        else:
             raise UnreplayableError(
                 f"the gradient of {event.leaf.label} was set to an array that Python computed. "
                 "Compute it in tg.on_arrays, or clip with nn.clip_norm and nn.clip_value."
             )
-        self.gradients[event.leaf] = self._kept(event.leaf, event.value)
+        self.gradients[event.leaf] = kept
+        self._know(event.array, kept)
 
     def _assignment(self, event: Assignment) -> None:
         given = event.value
@@ -621,16 +627,11 @@ class Lowering:
     def _branch(self, event: Branch) -> None:
         value = self.value(event.node)
         if isinstance(value, Traced):
-            # What was assigned is read as the value it is, so the assignment can wait: the running
-            # statistics of a norm, when the loss is looked at.
-            stores = [line for line in self.lines if isinstance(line, Store)]
-            before = [line for line in self.lines if not isinstance(line, Store)]
-            if any(changes(line) for line in before):
-                raise UnreplayableError(
-                    "Python branches on a value after the step has changed a parameter. Branch "
-                    "before, or outside of the step."
-                )
-            self.lines[:] = [*before, Guard(value, event.value), *stores]
+            self.lines.append(Guard(value, event.value))
+            self._bring_forward(
+                "Python branches on a value after the step has changed a parameter. Branch before, or "
+                "outside of the step."
+            )
 
     def _check(self, event: Check) -> None:
         """Let the compiled function leave integers outside the limits to the step as it is."""
@@ -642,6 +643,40 @@ class Lowering:
         self.tape.note = "labels"
         largest = np.maximum.reduce(found.view(kind.type), axis=None)
         self.guard(largest < kind.type(min(event.limit, np.iinfo(kind).max)))
+        self._bring_forward(
+            "labels are computed from what the step changes, and checked after that. Compute them "
+            "before, or outside of the step."
+        )
+
+    def _bring_forward(self, refusal: str) -> None:
+        """Let the guard that is the last line come before all that changes anything.
+
+        Where it does not hold the step as it is follows, which begins from the beginning.
+        """
+        first = next((i for i, line in enumerate(self.lines) if changes(line)), None)
+        if first is None:
+            return
+        guard = self.lines.pop()
+        wanted: set[Any] = {guard.value, guard.value.storage}
+        moves: list[bool] = []
+        for line in reversed(self.lines[first:]):
+            moves.append(isinstance(line, Call) and not wanted.isdisjoint(_made(line)))
+            if moves[-1]:
+                wanted |= {*line.reads, *_memory(line.reads)}
+        moved: list[Any] = []
+        stays: list[Any] = []
+        there: set[Any] = set()  # what the lines that stay have read, written or drawn from
+        for line, goes in zip(self.lines[first:], reversed(moves)):
+            drawn = {
+                one for one in getattr(line, "args", ()) if isinstance(one, np.random.Generator)
+            }
+            if goes and line.kind != VIEW and not there.isdisjoint(_memory(_made(line)) | drawn):
+                raise UnreplayableError(refusal)
+            (moved if goes else stays).append(line)
+            there |= set() if goes else _memory(touched(line)) | drawn
+        if any(changes(line) for line in moved) or _memory(map(written_by, stays)) & wanted:
+            raise UnreplayableError(refusal)
+        self.lines[first:] = [*moved, guard, *stays]
 
     def _array_code(self, event: ArrayCode) -> None:
         self.tape.note = getattr(event.function, "__name__", "array code")
@@ -672,7 +707,10 @@ class Lowering:
             return self.value(leaf.node)
         if not isinstance(leaf, ndarray):
             return leaf
-        return self.located(leaf)
+        found = self.located(leaf)
+        if found.storage.kind == FIXED:
+            self.constants.append(leaf)
+        return found
 
     def _host_code(self, event: HostCode) -> None:
         self.lines.append(Host(event.function))
@@ -729,14 +767,36 @@ class _Residual(NamedTuple):
     name: str
 
 
+def touched(line: Any) -> Iterable[Traced]:
+    """The stand-ins that a line reads or writes."""
+    if isinstance(line, Call):
+        return line.touches
+    return found_in(line.value) if isinstance(line, Guard | Store) else ()
+
+
 def changes(line: Any) -> bool:
     """Whether a line changes what outlives the step."""
-    if isinstance(line, Store | Host):
-        return True
+    return isinstance(line, Store | Host) or written_by(line) is not None
+
+
+def written_by(line: Any) -> Traced | None:
+    """The array that stays and that a line writes into, if there is one."""
     if not isinstance(line, Call):
-        return False
+        return None
     written = line.out if line.kind != WRITES else line.args[0]
-    return isinstance(written, Traced) and written.storage.kind == FIXED
+    stays = isinstance(written, Traced) and written.storage.kind == FIXED
+    return written if stays else None
+
+
+def _made(call: Call) -> set[Any]:
+    """What a call makes or writes into, and its memory."""
+    made = call.args[:1] if call.kind == WRITES else call.touches[len(call.reads) :]
+    return {*made, *_memory(made)}
+
+
+def _memory(values: Iterable[Any]) -> set[Storage]:
+    """The memory of stand-ins, but for that of arguments, which nobody writes into."""
+    return {one.storage for one in values if isinstance(one, Traced) and one.storage.kind != GIVEN}
 
 
 def _as_array(d: Any) -> Any:

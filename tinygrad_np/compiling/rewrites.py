@@ -134,7 +134,8 @@ def _joined(W: Any, b: Any) -> Traced | None:
 def _with_ones(x: Traced) -> Traced:
     """x with a column of ones, in memory that keeps the ones."""
     storage = x.storage
-    if not (storage.kind == TEMPORARY and x.covers() and x.flags.f_contiguous and x.ndim == 2):
+    own = storage.kind == TEMPORARY and storage.home is None
+    if not (own and x.covers() and x.flags.f_contiguous and x.ndim == 2):
         if x.storage.kind != GIVEN or x.size > COPIED or x.shape[1] > 64:
             raise UntraceableError("only a small argument of the step is worth a copy")
         if x.shape[0] < x.shape[1]:

@@ -22,8 +22,8 @@ import numpy as np
 from ..core import Kept, Node, Tensor, new_tensor, tick
 from ..derivation.layout import identifier
 from ..errors import GradientError
-from .buffers import Plan, touched
-from .lowering import Guard, Host, Store, changes
+from .buffers import Plan
+from .lowering import Guard, Host, Store, changes, touched
 from .traced import FIXED, FRESH, OWNED, VIEW, WRITES, Call, Traced
 
 UNBROKEN: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
@@ -365,7 +365,8 @@ class Source:
                 continue
             array = self.plan.array(value)
             if array is None:
-                stores.append(f"{owner}.grad = {self._token(value)}")
+                token = self._token(value)  # where NumPy made a number of it, it is an array again
+                stores.append(f"{owner}.grad = {token if value.ndim else f'asarray({token})'}")
             else:
                 kept = self._object(Kept(array), f"kept_{identifier(node.name or 'gradient')}")
                 stores.append(f"{owner}.grad = {kept}")

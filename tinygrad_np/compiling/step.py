@@ -21,11 +21,11 @@ from ..effects import Surroundings
 from ..errors import ArgumentError, DtypeError, message
 from ..tree import leaves, like, rebuild
 from .around import NUMBERS, Around, equal
-from .buffers import Plan, touched
+from .buffers import Plan
 from .log import ArrayCode, Log, UnreplayableError, taken_but_not_returned
-from .lowering import Host, Lowered, Store, lower
+from .lowering import Host, Lowered, Store, lower, touched, written_by
 from .source import MISS, Source
-from .traced import FIXED, WRITES, Call, Traced
+from .traced import FIXED, WRITES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,6 +36,13 @@ VARIANTS = 8
 ENTRIES, NEW = 64, 512
 # So often may a step do what only its first runs do, such as to lay out an optimizer's state.
 PATIENCE = 2
+# So many runs must agree where Python may have read numbers of the arguments past the record; else one.
+DOUBTS = 4
+# What reads them so: arrays that these make need not be known to be computed from an argument.
+PAST_THE_RECORD = frozenset({
+    "array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "frombuffer", "memoryview",
+    "choose", "eye", "full", "repeat", "take",
+})  # fmt: skip
 
 
 def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> Compiled[P, R]:
@@ -43,8 +50,9 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
 
     The first call runs the step as it is, the second keeps a log of it and writes the compiled
     function, and the third runs both from the same state and compares all that they return and
-    change. From then on the compiled function runs alone, for arguments of those shapes and dtypes;
-    for others it begins anew. Numbers, texts and objects among the arguments must be the same ones.
+    change; so do three more if the step's code names ``np.asarray`` or its like. From then on the
+    compiled function runs alone, for arguments of those shapes and dtypes; for others it begins
+    anew. Numbers, texts and objects among the arguments must be the same ones.
 
     Parameters
     ----------
@@ -91,8 +99,9 @@ def compile(step: Callable[P, R], *, exact: bool = False, warn: bool = True) -> 
     functions that it calls, the attributes, lists and dicts that it names, the layers of models.
     When one is another, the step runs as it is and is captured once more. Of arrays that only
     Python reads the numbers are compared, of more than 4096 a sample. Not seen is what code reads
-    by other ways, such as ``getattr``, files, the environment and the clock, nor which way Python
-    takes because of a copy that leaves no record, as in ``buffer[:] = x``.
+    by other ways, such as ``getattr`` with a computed name, files, the environment and the clock, nor
+    what NumPy makes of an argument where no protocol of it tells, as in ``table[x]`` and ``buffer[:] =
+    x``: where that was the same in the first calls and is another later, write ``tg.take(table, x)``.
 
     NumPy on the step's own arrays is replayed, too: on arguments, on ``loss.data``, on ``p.data`` and
     ``p.grad`` of a parameter, and so is ``p.data -= rate * p.grad``.
@@ -165,15 +174,22 @@ class Variant:
         self.lowered = source.lowered
         self.finish = finish  # from the flat results to what the step returns
         self.around = around
-        self.rehearsed = False
+        self.agreed = 0  # runs with the step as it is
+        self.needed = DOUBTS if around.names & PAST_THE_RECORD else 1
         # Arguments that were the same whenever the step was logged, if it made arrays past the
         # record: these may come from them.
         self.pinned: dict[int, Any] = {}
 
+    @property
+    def rehearsed(self) -> bool:
+        return self.agreed >= self.needed
+
     def run(self, arrays: Sequence[Any]) -> Any:
         """The results, or MISS, with the generators as they were."""
-        if any(not equal(plain(arrays[i]), value) for i, value in self.pinned.items()):
-            return MISS
+        for i, value in self.pinned.items():
+            one = arrays[i]
+            if not isinstance(one, np.ndarray | Tensor) or not equal(plain(one), value):
+                return MISS
         return self._called(self.function, arrays)
 
     def shortcut(self, args: Sequence[Any]) -> Callable[..., Any]:
@@ -419,7 +435,7 @@ class Compiled(Generic[P, R]):
         except UnreplayableError as error:
             self._refuse(entry, str(error))
             return self.step(*args, **options)
-        log.changed = log.changed or around.changed()
+        log.changed = log.changed or around.changed() or log.frozen()
         if Surroundings.state != surroundings:
             log.changed = log.changed or "an attribute of a Module"
         after = state.now()
@@ -430,21 +446,27 @@ class Compiled(Generic[P, R]):
             try:
                 ours = variant.rehearse(arrays)
                 then = state.now()
+            except Exception as error:  # the step has done its work already
+                self._judge(entry, variant, f"{type(error).__name__}: {error}")
+                return log.unwrapped(result)
             finally:
                 state.restore(after)
             if ours is not MISS:
                 difference = state.difference(before, after, then) or _difference(result, ours)
-                self._judge(entry, variant, self._changed(variant, log, result) or difference)
+                try:
+                    self._judge(entry, variant, self._changed(variant, log, result) or difference)
+                except UnreplayableError as error:  # this run of the step is another case
+                    self._judge(entry, variant, str(error))
                 if variant.rehearsed:
                     self._remember(variant, args, options)
-                return _unwrapped(log, result)
+                return log.unwrapped(result)
         self._add(entry, log, result, around)
-        return _unwrapped(log, result)
+        return log.unwrapped(result)
 
     def _judge(self, entry: Entry, variant: Variant, difference: str | None) -> None:
         """Let a variant run alone from now on, or drop it."""
         if difference is None:
-            variant.rehearsed = True
+            variant.agreed += 1
             return
         entry.variants.remove(variant)
         entry.failures += 1
@@ -506,7 +528,7 @@ class Compiled(Generic[P, R]):
                 return (
                     f"a constant changed from {_short(ours)} to {_short(theirs)}. Python computed it, "
                     "or NumPy in a way that leaves no record: for np.asarray(x, dtype) write "
-                    "x.astype(dtype), for array[x] np.take(array, x)"
+                    "x.astype(dtype), for array[x] tg.take(array, x)"
                 )
         if len(lowered.constants) != len(variant.lowered.constants):
             return "it computed something else"
@@ -578,12 +600,9 @@ def _written(lowered: Lowered) -> list[Any]:
 
 
 def _written_by(line: Any) -> Any:
-    """The array that stays and that a line writes into, if there is one."""
-    if isinstance(line, Call):
-        written = line.args[0] if line.kind == WRITES else line.out
-        if isinstance(written, Traced) and written.storage.kind == FIXED:
-            return written.storage.root
-    return None
+    """The array, as a whole, that stays and that a line writes into, if there is one."""
+    written = written_by(line)
+    return None if written is None else written.storage.root
 
 
 def _roots(line: Any) -> list[Any]:
@@ -777,18 +796,6 @@ def _objects(tree: Any) -> list[Any]:
         one for one in leaves(tree)
         if not isinstance(one, (Tensor, np.ndarray, *NUMBERS))
     ]  # fmt: skip
-
-
-def _unwrapped(log: Log, result: Any) -> Any:
-    """What a step returned while its arguments were watched, as it returns it otherwise."""
-
-    def bare(leaf: Any) -> Any:
-        if not isinstance(leaf, np.ndarray):
-            return leaf
-        array = leaf.view(np.ndarray)
-        return array[()] if id(leaf) in log.scalars else array
-
-    return rebuild(result, bare)
 
 
 def _finisher(result: Any) -> Callable[[Any], Any] | None:

@@ -141,7 +141,7 @@ def astype(x: Any, dtype: Any) -> Tensor:
     dtype('float32')
     """
     dtype = np.dtype(dtype)
-    if dtype.kind == "f" or type(x) is not Tensor:
+    if dtype.kind == "f" or type(x) is not Tensor or not x.requires_grad:
         return cast(x, dtype=dtype)
     return cast(x.detach(), dtype=dtype)  # integers have no gradient
 

@@ -398,6 +398,7 @@ def binary_cross_entropy(
     dtype = z.dtype if z.dtype.kind == "f" else np.dtype(float)
     w = constants(name, "weight", 1 if weight is None else weight, dtype, z.shape)
     p = constants(name, "pos_weight", 1 if pos_weight is None else pos_weight, dtype, z.shape)
+    t = t if type(t) is Tensor else astype(t, dtype)  # what is computed from labels is recorded
     losses = (w * p) * t * softplus(-z) + w * (1 - t) * softplus(z)
     return averaged(losses, reduction)
 
