@@ -241,8 +241,12 @@ class LSTM(Recurrent):
 
     def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
         b = None if self.b_x is None or self.b_h is None else self.b_x + self.b_h
-        z = _affine(tg.transpose(x, (1, 0, 2)), self.W_x, b)
-        outputs, c = tg.lstm(z, self.W_h, *state)
+        N, T, features = x.shape
+        # In memory features come first, which is how `lstm` takes them.
+        columns = tg.reshape(tg.transpose(x, (2, 1, 0)), (features, T * N))
+        z = tg.matmul(self.W_x.T, columns)
+        z = tg.reshape(z if b is None else z + b[:, None], (-1, T, N))
+        outputs, c = tg.lstm(tg.transpose(z, (1, 2, 0)), self.W_h, *state)
         h = outputs[-1]
         return (h if self.last else tg.transpose(outputs, (1, 0, 2))), (h, c)
 

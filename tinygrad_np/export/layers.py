@@ -263,12 +263,13 @@ def lstm_states(y: Result, q: Value, *, size: Any) -> Value:
     T, N, H = size
     if not isinstance(H, int):
         raise y.unsupported("along the axis of the batch")
-    shapes = [(T, N, 4 * H), (H, 4 * H), (N, H), (N, H)]
+    shapes = [(4 * H, T, N), (H, 4 * H), (H, N), (H, N)]
     z, W, h, c = [reshaped(y, *one) for one in zip(y.graph.joined(q), shapes)]
+    z, W_T = y.op("Transpose", z, perm=[1, 0, 2]), y.op("Transpose", W, perm=[1, 0])
 
     def step(h: Value, c: Value, z: Value) -> tuple[Value, Value]:
-        gates = z + y.op("MatMul", h, W)
-        i, f, n, o = y.graph.ops("Split", 4, gates, dtypes=[y.dtype] * 4, axis=1, num_outputs=4)
+        gates = z + y.op("MatMul", W_T, h)
+        i, f, n, o = y.graph.ops("Split", 4, gates, dtypes=[y.dtype] * 4, axis=0, num_outputs=4)
         i, f, o = [y.op("Sigmoid", gate) for gate in (i, f, o)]
         c = f * c + i * y.op("Tanh", n)
         return o * y.op("Tanh", c), c
