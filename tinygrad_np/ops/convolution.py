@@ -25,12 +25,19 @@ from .windows import ALL, Pads, Window, array_of, check_fit, numbers_of, ones, w
 # Numbers in one block of what the windows see: 2 MB of float32. A block's first rows are copied
 # again for the next one; larger blocks, which repeat less, leave the cache.
 BLOCK = 1 << 19
+# Bytes. Pictures so far apart, or a multiple of it, are at the same place of the cache and push one
+# another out. A copy picture by picture first, row by row, then takes half the time or less.
+SAME_PLACE = 1 << 12
+ALONE = Window((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))  # a window of one element, everywhere
 
 
 def _rows_first(x: Any, groups: int, padding: Pads = ((0, 0), (0, 0))) -> Any:
     """(N, C, H, W) as (groups, H, C/groups, W, N), contiguous, with a margin of zeros."""
     N, C, H, W = x.shape
-    x = x.reshape(N, groups, C // groups, H, W).transpose(1, 3, 2, 4, 0)
+    x = x.reshape(N, groups, C // groups, H, W)
+    if x.strides[0] % SAME_PLACE == 0 and x.strides[4] == x.itemsize:
+        x = np.ascontiguousarray(x.transpose(1, 3, 2, 0, 4)).transpose(3, 0, 2, 1, 4)
+    x = x.transpose(1, 3, 2, 4, 0)
     (top, bottom), (left, right) = padding
     if not (top or bottom or left or right):
         return np.ascontiguousarray(x)  # what `conv` returned is not copied
@@ -48,6 +55,12 @@ def _batch_first(x: Any) -> Any:
 def _weight_matrix(W: Any, groups: int) -> Any:
     """(O, C/groups, kh, kw) as (groups, O/groups, kh C/groups kw)."""
     return W.transpose(0, 2, 1, 3).reshape(groups, len(W) // groups, math.prod(W.shape[1:]))
+
+
+def _by_picture(x: Any, window: Window, groups: int) -> bool:
+    """Whether one product for each picture does it, where they lie one after another."""
+    alone = window._replace(dilation=(1, 1)) == ALONE
+    return alone and groups == 1 and x.flags.c_contiguous
 
 
 def _blocks(views: Any, down: Window) -> Iterator[tuple[slice, slice]]:
@@ -78,6 +91,11 @@ def _columns(views: Any, seen: slice, down: Window) -> Any:
 
 
 def _correlated(x: Any, W: Any, b: Any, window: Window, groups: int) -> Any:
+    if _by_picture(x, window, groups):
+        y = np.matmul(W[:, :, 0, 0], x.reshape(*x.shape[:2], x.shape[2] * x.shape[3]))
+        if b is not None:
+            y += b[:, None]
+        return y.reshape(len(x), len(W), *x.shape[2:])
     down, across = window.along(0), window.along(1)
     views = across.views(_rows_first(x, groups, window.padding), 3)
     outputs = len(W) // groups
@@ -116,7 +134,7 @@ def conv_input(u, W, *, size, window, groups):
         (r - 1 - before, r - 1 - after)
         for r, (before, after) in zip(window.reach, window.padding)
     ])  # fmt: skip
-    copies_less = u.shape[1] <= W.shape[1] * groups
+    copies_less = u.shape[1] <= W.shape[1] * groups or _by_picture(u, window, groups)
     if copies_less and set(window.stride) == {1} and min(map(min, margins)) >= 0:
         around = window._replace(padding=margins)
         return _correlated(u, _turned(W, groups), None, around, groups)
@@ -140,6 +158,9 @@ def conv_input(u, W, *, size, window, groups):
 @primitive("conv_weight({u}, {x}, window={window}, groups={groups})")
 def conv_weight(u, x, *, window, groups):
     """Adjoint of `conv` in W: what the windows see times the ``u`` of their positions, summed."""
+    if _by_picture(x, window, groups) and u.flags.c_contiguous:
+        u, x = [a.reshape(*a.shape[:2], a.shape[2] * a.shape[3]) for a in (u, x)]
+        return np.matmul(u, x.mT).sum(axis=0)[:, :, None, None]
     down, across = window.along(0), window.along(1)
     views = across.views(_rows_first(x, groups, window.padding), 3)
     outputs, inputs, (kh, kw) = u.shape[1] // groups, x.shape[1] // groups, window.kernel
