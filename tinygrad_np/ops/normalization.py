@@ -59,12 +59,18 @@ def standardize(x, *, axis, eps):
     return d, r
 
 
+def _standardize_pull(g: Any, y: Any, r: Any, axis: Axes) -> Any:
+    d = y * -_mean_of_product(g, y, axis)
+    d += g
+    d -= _mean(g, axis)
+    d *= r
+    return d
+
+
 standardize.vjp(
     x=lambda g, y, r, axis: r * (g - np.mean(g, axis=axis, keepdims=True)
                                  - y * np.mean(g * y, axis=axis, keepdims=True))
-).arrays(
-    x=lambda g, y, r, axis: r * (g - _mean(g, axis) - y * _mean_of_product(g, y, axis))
-)  # fmt: skip
+).arrays(x=_standardize_pull)  # fmt: skip
 
 
 @primitive(

@@ -1,4 +1,4 @@
-"""An LSTM's loop over time, as one operation.
+"""The loops of an LSTM and of a GRU over time, each as one operation.
 
 Step by step it would be eighteen small operations on one step's arrays, each of which adds its part
 to the gradient of the whole W. Here the steps only fill arrays that hold all of them, and ``dW`` is
@@ -16,6 +16,10 @@ import numpy as np
 from ..core import Tensor, case, primitive, samples
 from ..errors import ShapeError, message
 from .activation import sigmoid
+
+# --------------------------------------------------------------------------------------------------
+# LSTM
+# --------------------------------------------------------------------------------------------------
 
 BLOCK = 1 << 17  # numbers: of the steps whose slopes are computed together, 512 kB of float32
 
@@ -104,7 +108,7 @@ def _through_time(g, y, q, a, size):
 def _slopes(a, c, memory, dz):
     """What dc and dh are to be multiplied with, in ``dz``; and the slope of h by c."""
     H = c.shape[1]
-    i, f, o, n = [a[:, at : at + H] for at in range(0, 4 * H, H)]
+    i, _, o, n = [a[:, at : at + H] for at in range(0, 4 * H, H)]
     di, df, dn, do = [dz[:, at : at + H] for at in range(0, 4 * H, H)]
     for slope, gates in (dz[:, : 2 * H], a[:, : 2 * H]), (do, o):
         np.subtract(1, gates, out=slope)
@@ -212,6 +216,178 @@ def lstm(z: Any, W: Any, h: Any, c: Any) -> tuple[Tensor, Tensor]:
 
 
 # --------------------------------------------------------------------------------------------------
+# GRU
+# --------------------------------------------------------------------------------------------------
+
+
+def _gru_shares(q, size):
+    """The parts of the vector: z (3H, T, N), W (H, 3H), b (3H, 1) and h (H, N)."""
+    T, N, H = size
+    z, W, b, h = np.split(q, np.cumsum([3 * H * T * N, H * 3 * H, 3 * H]))
+    return z.reshape(3 * H, T, N), W.reshape(H, 3 * H), b.reshape(3 * H, 1), h.reshape(H, N)
+
+
+def _gru_gates(q, size):
+    """All r, u, n, and v of n (T, 4H, N), given the outputs; no step waits for another."""
+    z, W, b, h = _gru_shares(q, size)
+    before = np.concatenate([h[None], gru_states(q, size=size)[:-1]])
+    z_r, z_u, z_n = np.split(z.transpose(1, 0, 2), 3, axis=1)
+    v_r, v_u, v_n = np.split(W.mT @ before + b, 3, axis=1)
+    r, u = sigmoid(z_r + v_r), sigmoid(z_u + v_u)
+    return np.concatenate([r, u, np.tanh(z_n + r * v_n), v_n], axis=1)
+
+
+@primitive("gru_states({q}, size={size})", residuals={"a": _gru_gates})
+def gru_states(q, *, size):
+    """Outputs h of all steps (T, H, N), and r, u, n, and v of n behind them."""
+    T, N, H = size
+    z, W, b, h = _gru_shares(q, size)
+    a = np.empty((T, 4 * H, N), q.dtype)
+    a[:, : 3 * H] = z.transpose(1, 0, 2)
+    a[:, : 2 * H] += b[: 2 * H]
+    np.negative(a[:, : 2 * H], out=a[:, : 2 * H])  # of which exp makes the gates
+    W_T = W.T.copy()
+    np.negative(W_T[: 2 * H], out=W_T[: 2 * H])
+    b = np.repeat(b[2 * H :], N, axis=1)
+    y = np.empty((T, H, N), q.dtype)
+    product, new = np.empty((3 * H, N), q.dtype), np.empty((H, N), q.dtype)
+    with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0
+        for gates, h_t in zip(a, y):
+            W_T.dot(h, product)
+            s, n, v = gates[: 2 * H], gates[2 * H : 3 * H], gates[3 * H :]
+            s += product[: 2 * H]
+            np.exp(s, s)
+            s += 1
+            np.reciprocal(s, s)
+            np.add(product[2 * H :], b, v)
+            n += np.multiply(s[:H], v, new)
+            np.tanh(n, n)
+            np.subtract(h, n, h_t)
+            h_t *= s[H:]
+            h_t += n
+            h = h_t
+    return y, a
+
+
+def _gru_through_time(g, y, q, a, size):
+    """Backpropagation through time, from the last step to the first
+
+    ``dz = dh o [s v r (1 - r), (h' - n) u (1 - u), s]`` with ``s = (1 - u) (1 - n**2)``; dv is the
+    same but for ``dh o s r``, and to the step before go ``dh u + W @ dv``; then ``dW = h' @ dv.T``,
+    where h' are the states before each step.
+    """
+    T, N, H = size
+    _, W, _, h = _gru_shares(q, size)
+    before = np.concatenate([h[None], y[:-1]])
+    r, u, n, v = np.split(a, 4, axis=1)
+    s = (1 - u) * (1 - n * n)
+    slopes = np.stack([s * v * r * (1 - r), (before - n) * u * (1 - u), s * r, s], axis=1)
+    dh: Any = 0
+    steps = []
+    for t in reversed(range(T)):
+        dh = dh + g[t]
+        d = dh * slopes[t]
+        steps.append(d)
+        dh = dh * u[t] + W @ d[:3].reshape(3 * H, N)
+    d = np.stack(steps[::-1], axis=2)  # (4, H, T, N)
+    dz, dv = np.concatenate([d[:2], d[3:]]), d[:3].reshape(3 * H, T * N)
+    dW = before.transpose(1, 0, 2).reshape(H, T * N) @ dv.T
+    db = np.sum(dv, axis=1)
+    return np.concatenate([dz.reshape(-1), dW.reshape(-1), db, dh.reshape(-1)])
+
+
+def _gru_through_time_of_arrays(g, y, q, a, size):
+    """The same, a few steps at a time: their slopes, times dh."""
+    T, N, H = size
+    _, W, _, h = _gru_shares(q, size)
+    dq = np.empty_like(q)
+    dz, dW, db, dh = _gru_shares(dq, size)
+    dv, new = np.empty((3 * H, T, N), q.dtype), np.empty((H, N), q.dtype)
+    dh[...] = 0
+    before = np.concatenate([h[None], y[:-1]])
+    count = max(1, BLOCK // max(1, 4 * H * N))
+    for start in reversed(range(0, T, count)):
+        steps = slice(start, start + count)
+        r, u, n, v = np.split(a[steps], 4, axis=1)
+        d = np.empty((len(r), 4, H, N), q.dtype)
+        d_r, d_u, d_v, d_n = d.swapaxes(0, 1)
+        np.multiply(n, n, out=d_n)
+        np.subtract(1, d_n, out=d_n)
+        d_n *= np.subtract(1, u, out=d_u)
+        np.multiply(d_n, r, out=d_v)
+        d_u *= u
+        d_u *= before[steps] - n
+        np.subtract(1, r, out=d_r)
+        d_r *= d_v
+        d_r *= v
+        for t in reversed(range(len(d))):
+            dh += g[start + t]
+            d[t] *= dh
+            np.multiply(dh, u[t], new)
+            W.dot(d[t, :3].reshape(3 * H, N), dh)
+            dh += new
+        d = d.reshape(len(d), 4 * H, N).transpose(1, 0, 2)
+        dv[:, steps] = d[: 3 * H]
+        dz[: 2 * H, steps], dz[2 * H :, steps] = d[: 2 * H], d[3 * H :]
+    before, dv = before.transpose(1, 0, 2).reshape(H, T * N), dv.reshape(3 * H, T * N)
+    np.matmul(before, dv.T, out=dW)
+    np.sum(dv, axis=1, keepdims=True, out=db)
+    return dq
+
+
+gru_states.vjp(q=_gru_through_time).arrays(q=_gru_through_time_of_arrays)
+
+
+def gru(z: Any, W: Any, b: Any, h: Any) -> Tensor:
+    """Gated recurrent unit, T steps; ``v = h_{t-1} @ W + b`` and ``z_t`` have parts for r, u, n.
+
+    ``r = sigmoid(z_r + v_r)``, ``u = sigmoid(z_u + v_u)``, ``n = tanh(z_n + r v_n)`` and
+    ``h_t = (1 - u) n + u h_{t-1}``.
+
+    Parameters
+    ----------
+    z : array_like, (T, N, 3H)
+        What the inputs give, ``x_t @ W_x + b_x``: T at least 1.
+    W : array_like, (H, 3H)
+    b : array_like, (3H,)
+    h : array_like, (N, H)
+        The state before the first step.
+
+    Returns
+    -------
+    Tensor, (T, N, H)
+        ``h_1`` ... ``h_T``.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not meet.
+
+    References
+    ----------
+    K. Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014; there r acts
+    before the product, here after it, as in PyTorch.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_np as tg
+    >>> z, W, b = np.zeros((3, 1, 3)), np.zeros((1, 3)), np.zeros(3)
+    >>> tg.gru(z, W, b, 8 * np.ones((1, 1)))[:, 0, 0]  # u is 1/2, and n is 0
+    array([4., 2., 1.])
+    """
+    z, W, b, h = (x if type(x) is Tensor else np.asarray(x) for x in (z, W, b, h))
+    T, N, H = size = (*z.shape[:2], len(W)) if z.ndim == 3 and W.ndim == 2 else (0, 0, 0)
+    expected = (T, N, 3 * H), (H, 3 * H), (3 * H,), (N, H)
+    if T < 1 or (z.shape, W.shape, b.shape, h.shape) != expected:
+        raise ShapeError(
+            message("gru", "z (T, N, 3H) with T of at least 1, W (H, 3H), b (3H,) and h (N, H)",
+                    f"z {z.shape}, W {W.shape}, b {b.shape}, h {h.shape}")
+        )  # fmt: skip
+    q = np.concatenate([x.reshape(-1) for x in (z.transpose(2, 0, 1), W, b, h.T)])
+    return gru_states(q, size=size).swapaxes(1, 2)
+
+
+# --------------------------------------------------------------------------------------------------
 # Samples
 # --------------------------------------------------------------------------------------------------
 
@@ -245,6 +421,38 @@ samples(
         (case(Tensor(_z[0]), np.ones((2, 8)), np.ones((2, 2)), np.ones((2, 2))),
          ShapeError, "z (2, 8)"),
         (case(Tensor(_z[:0]), np.ones((2, 8)), np.ones((2, 2)), np.ones((2, 2))),
+         ShapeError, "T of at least 1"),
+    ],
+)  # fmt: skip
+
+
+def _gru_by_definition(z: Any, W: Any, b: Any, h: Any) -> Any:
+    outputs = []
+    for z_t in z:
+        (z_r, z_u, z_n), (v_r, v_u, v_n) = (np.split(x, 3, axis=1) for x in (z_t, h @ W + b))
+        r, u = (1 / (1 + np.exp(-gate)) for gate in (z_r + v_r, z_u + v_u))
+        h = (1 - u) * np.tanh(z_n + r * v_n) + u * h
+        outputs.append(h)
+    return np.stack(outputs)
+
+
+_three = np.ones((3, 2, 6))
+
+samples(
+    gru,
+    lambda r: [
+        case(r(3, 2, 3), r(1, 3), r(3), r(2, 1)),
+        case(r(2, 1, 6), r(2, 6), r(6), r(1, 2)),
+        case(r(1, 3, 6), r(2, 6), r(6), r(3, 2)),
+        case(r(2, 0, 6), r(2, 6), r(6), r(0, 2)),
+    ],
+    reference=_gru_by_definition,
+    fails=lambda: [
+        (case(Tensor(_three), np.ones((2, 7)), np.ones(6), np.ones((2, 2))), ShapeError, "W (2, 7)"),
+        (case(Tensor(_three), np.ones((2, 6)), np.ones(2), np.ones((2, 2))), ShapeError, "b (2,)"),
+        (case(Tensor(_three), np.ones((2, 6)), np.ones(6), np.ones((1, 2))), ShapeError, "h (1, 2)"),
+        (case(Tensor(_three[0]), np.ones((2, 6)), np.ones(6), np.ones((2, 2))), ShapeError, "z (2, 6)"),
+        (case(Tensor(_three[:0]), np.ones((2, 6)), np.ones(6), np.ones((2, 2))),
          ShapeError, "T of at least 1"),
     ],
 )  # fmt: skip
