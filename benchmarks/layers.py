@@ -75,6 +75,14 @@ LAYERS = {
     "transposed 4x4, 64 to 32, 14x14": Case(
         lambda nn: nn.ConvTranspose2d(64, 32, kernel=4, stride=2, padding=1),
         lambda nn: nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), (16, 64, 14, 14)),
+    "conv, norm, relu, pool, twice": Case(
+        lambda nn: nn.Sequential(
+            nn.Conv2d(3, 32, kernel=3, padding=1), nn.BatchNorm(32), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, kernel=3), nn.BatchNorm(64), nn.ReLU(), nn.MaxPool2d(2)),
+        lambda nn: nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)),
+        (32, 3, 32, 32)),
     "max pool 2, 64, 28x28": Case(
         lambda nn: nn.MaxPool2d(2), lambda nn: nn.MaxPool2d(2), (16, 64, 28, 28)),
     "max pool 3, stride 2, 32x32": Case(
