@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import Tensor, case, primitive, samples
 from ..errors import ArgumentError, ShapeError, message
 from .shape import expand_dims, reshape, squeeze
-from .windows import ALL, Pads, Window, array_of, check_fit, numbers_of, ones, window_of
+from .windows import ALL, Ints, Pads, Window, array_of, check_fit, numbers_of, ones, window_of
 
 # Numbers in one block of what the windows see: 2 MB of float32. A block's first rows are copied
 # again for the next one; larger blocks, which repeat less, leave the cache.
@@ -32,7 +33,10 @@ ALONE = Window((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))  # a window of one elem
 
 
 def _rows_first(x: Any, groups: int, padding: Pads = ((0, 0), (0, 0))) -> Any:
-    """(N, C, H, W) as (groups, H, C/groups, W, N), contiguous, with a margin of zeros."""
+    """(N, C, H, W) as (groups, H, C/groups, W, N), with a margin of zeros.
+
+    What `conv` returned is not copied; else the last axes are made contiguous.
+    """
     N, C, H, W = x.shape
     x = x.reshape(N, groups, C // groups, H, W)
     if x.strides[0] % SAME_PLACE == 0 and x.strides[4] == x.itemsize:
@@ -40,16 +44,16 @@ def _rows_first(x: Any, groups: int, padding: Pads = ((0, 0), (0, 0))) -> Any:
     x = x.transpose(1, 3, 2, 4, 0)
     (top, bottom), (left, right) = padding
     if not (top or bottom or left or right):
-        return np.ascontiguousarray(x)  # what `conv` returned is not copied
+        return x if x.strides[4] == x.itemsize else np.ascontiguousarray(x)
     wide = np.zeros((groups, top + H + bottom, C // groups, left + W + right, N), x.dtype)
     wide[:, top : top + H, :, left : left + W] = x
     return wide
 
 
 def _batch_first(x: Any) -> Any:
-    """(groups, H, C/groups, W, N) as (N, C, H, W): a view, if there is one group."""
+    """(groups, H, C/groups, W, N) as (N, C, H, W), of an array (H, C, W, N); a view of one group."""
     groups, H, C, W, N = x.shape
-    return x.transpose(4, 0, 2, 1, 3).reshape(N, groups * C, H, W)
+    return x.swapaxes(0, 1).reshape(H, groups * C, W, N).transpose(3, 1, 0, 2)
 
 
 def _weight_matrix(W: Any, groups: int) -> Any:
@@ -123,21 +127,75 @@ def _turned(W: Any, groups: int) -> Any:
     return W.reshape(groups * inputs, outputs, *W.shape[3:])
 
 
+class Phase(NamedTuple):
+    """Places of an axis of x that are one stride apart.
+
+    Attributes
+    ----------
+    places, taps : slice
+        Which they are, and the elements of the kernel that came to stand there.
+    before, after : int
+        The margin of ``u`` with which windows of these elements, at stride 1, see what was added.
+    """
+
+    places: slice
+    taps: slice
+    before: int
+    after: int
+
+
+def _phases(size: int, positions: int, along: Window) -> list[Phase]:
+    """All of an axis: at stride 1 there is one."""
+    (kernel,), (stride,), ((margin, _),), (dilation,) = along
+    phases = []
+    for first in range(min(stride, size)):
+        begin, tap = divmod(first + margin, stride)
+        count, reach = len(range(first, size, stride)), len(range(tap, kernel, stride)) - 1
+        phases.append(
+            Phase(slice(first, None, stride), slice(tap, None, stride),
+                  dilation * reach - begin, count + begin - positions)
+        )  # fmt: skip
+    return phases
+
+
+def _input_by_phases(
+    u: Any, W: Any, size: Ints, phases: list[list[Phase]], window: Window, groups: int
+) -> Any:
+    """`conv_input` as a correlation for each pair of phases, with its part of the kernel."""
+    (top, _), (left, _) = margins = tuple(
+        [(max(p.before for p in axis), max(p.after for p in axis)) for axis in phases]
+    )
+    if max(window.stride) == 1:
+        around = window._replace(padding=margins)
+        return _correlated(u, _turned(W, groups), None, around, groups)
+    height, width = u.shape[2:]
+    wide = _batch_first(_rows_first(u, groups, margins))
+    x = np.empty((size[0], W.shape[1] * groups, size[1], len(u)), np.result_type(u, W))
+    x = x.transpose(3, 1, 0, 2)
+    for row, column in product(*phases):
+        seen = wide[:, :, top - row.before : top + height + row.after,
+                    left - column.before : left + width + column.after]  # fmt: skip
+        kernel = W[:, :, row.taps, column.taps]
+        around = Window(kernel.shape[2:], (1, 1), ((0, 0), (0, 0)), window.dilation)
+        part = _correlated(seen, _turned(kernel, groups), None, around, groups)
+        x[:, :, row.places, column.places] = part
+    return x
+
+
 @primitive("conv_input({u}, {W}, size={size}, window={window}, groups={groups})")
 def conv_input(u, W, *, size, window, groups):
     """Adjoint of `conv` in x, of spatial ``size``: ``u * W`` added up where the windows were.
 
-    At stride 1 each place of x was seen through the kernel turned round: another correlation, which
-    copies what windows of u see. Adding up what windows of x saw copies as much of x.
+    Each place of x was seen through the kernel turned round, or at a stride of s through every s-th
+    row and column of it: that is another correlation, which copies what windows of u see. Adding up
+    what windows of x saw copies as much of x, and takes longer where they are further apart.
     """
-    margins = tuple([
-        (r - 1 - before, r - 1 - after)
-        for r, (before, after) in zip(window.reach, window.padding)
-    ])  # fmt: skip
-    copies_less = u.shape[1] <= W.shape[1] * groups or _by_picture(u, window, groups)
-    if copies_less and set(window.stride) == {1} and min(map(min, margins)) >= 0:
-        around = window._replace(padding=margins)
-        return _correlated(u, _turned(W, groups), None, around, groups)
+    phases = [_phases(size[i], u.shape[2 + i], window.along(i)) for i in (0, 1)]
+    fits = all(min(one.before, one.after) >= 0 for axis in phases for one in axis)
+    copies_less = u.shape[1] <= W.shape[1] * groups * max(window.stride)
+    even = all(1 in pair for pair in zip(window.stride, window.dilation))
+    if fits and even and (copies_less or _by_picture(u, window, groups)):
+        return _input_by_phases(u, W, size, phases, window, groups)
     down, across = window.along(0), window.along(1)
     inputs, kernel = W.shape[1:2], W.shape[2:]
     height, width = window.margin(size)
@@ -258,7 +316,7 @@ def conv2d(
     Returns
     -------
     Tensor, (N, O, H', W')
-        ``H' = (H + 2 padding - dilation (kh - 1) - 1) // stride + 1``, in memory (O, H', W', N).
+        ``H' = (H + 2 padding - dilation (kh - 1) - 1) // stride + 1``, in memory (H', O, W', N).
 
     Raises
     ------
