@@ -31,6 +31,12 @@ def _shares(q, size):
     return z.reshape(4 * H, T, N), W.reshape(H, 4 * H), h.reshape(H, N), c.reshape(H, N)
 
 
+def _last_first(a):
+    """The steps, a few at a time, from the last: as slices, given what there is of each step."""
+    count = max(1, BLOCK // max(1, a[0].size))
+    return [slice(start, start + count) for start in reversed(range(0, len(a), count))]
+
+
 def _gates(q, size):
     """All gates (T, 4H, N), given the outputs; no step waits for another."""
     z, W, h, _ = _shares(q, size)
@@ -102,7 +108,7 @@ def _through_time(g, y, q, a, size):
         dh, dc = W @ dz, dc * f[t]
     dz = np.stack(steps[::-1], axis=1)
     dW = before.transpose(1, 0, 2).reshape(H, T * N) @ dz.reshape(4 * H, T * N).T
-    return np.concatenate([dz.reshape(-1), dW.reshape(-1), dh.reshape(-1), dc.reshape(-1)])
+    return np.concatenate([np.ravel(part) for part in (dz, dW, dh, dc)])
 
 
 def _slopes(a, c, memory, dz):
@@ -133,25 +139,25 @@ def _through_time_of_arrays(g, y, q, a, size):
     dq = np.empty_like(q)
     dz, dW, dh, dc = _shares(dq, size)
     dh[...] = dc[...] = 0
-    before, memory = np.empty((H, T, N), q.dtype), np.concatenate([c[None], y[1, :-1]])
-    before[:, 0], before[:, 1:] = h, y[0, :-1].transpose(1, 0, 2)
-    count = max(1, BLOCK // max(1, 4 * H * N))
-    for start in reversed(range(0, T, count)):
-        steps = slice(start, start + count)
-        some = np.empty_like(a[steps])
-        k = _slopes(a[steps], y[1, steps], memory[steps], some)
-        some = some.reshape(len(k), 4, H, N)
-        for t in reversed(range(len(some))):
-            dh += g[0, start + t]
-            dc += g[1, start + t]
-            k[t] *= dh
-            dc += k[t]
-            some[t, :3] *= dc
-            some[t, 3] *= dh
-            dc *= a[start + t, H : 2 * H]
-            W.dot(some[t].reshape(4 * H, N), dh)
-        dz[:, steps] = some.reshape(len(k), 4 * H, N).transpose(1, 0, 2)
-    np.matmul(before.reshape(H, T * N), dz.reshape(4 * H, T * N).T, out=dW)
+    before, memory = [
+        np.concatenate([first[None], later[:-1]]) for first, later in zip((h, c), y)
+    ]  # fmt: skip
+    for steps in _last_first(a):
+        d = np.empty_like(a[steps])
+        k = _slopes(a[steps], y[1, steps], memory[steps], d)
+        f = a[steps, H : 2 * H]
+        for d_t, k_t, f_t, gh, gc in reversed([*zip(d, k, f, g[0, steps], g[1, steps])]):
+            dh += gh
+            dc += gc
+            k_t *= dh
+            dc += k_t
+            d_t.reshape(4, H, N)[:3] *= dc
+            d_t[3 * H :] *= dh
+            dc *= f_t
+            W.dot(d_t, dh)
+        dz[:, steps] = d.transpose(1, 0, 2)
+    before = before.transpose(1, 0, 2).reshape(H, T * N)
+    np.matmul(before, dz.reshape(4 * H, T * N).T, out=dW)
     return dq
 
 
@@ -293,7 +299,7 @@ def _gru_through_time(g, y, q, a, size):
     dz, dv = np.concatenate([d[:2], d[3:]]), d[:3].reshape(3 * H, T * N)
     dW = before.transpose(1, 0, 2).reshape(H, T * N) @ dv.T
     db = np.sum(dv, axis=1)
-    return np.concatenate([dz.reshape(-1), dW.reshape(-1), db, dh.reshape(-1)])
+    return np.concatenate([np.ravel(part) for part in (dz, dW, db, dh)])
 
 
 def _gru_through_time_of_arrays(g, y, q, a, size):
@@ -305,12 +311,10 @@ def _gru_through_time_of_arrays(g, y, q, a, size):
     dv, new = np.empty((3 * H, T, N), q.dtype), np.empty((H, N), q.dtype)
     dh[...] = 0
     before = np.concatenate([h[None], y[:-1]])
-    count = max(1, BLOCK // max(1, 4 * H * N))
-    for start in reversed(range(0, T, count)):
-        steps = slice(start, start + count)
+    for steps in _last_first(a):
+        d = np.empty_like(a[steps])
         r, u, n, v = np.split(a[steps], 4, axis=1)
-        d = np.empty((len(r), 4, H, N), q.dtype)
-        d_r, d_u, d_v, d_n = d.swapaxes(0, 1)
+        d_r, d_u, d_v, d_n = np.split(d, 4, axis=1)
         np.multiply(n, n, out=d_n)
         np.subtract(1, d_n, out=d_n)
         d_n *= np.subtract(1, u, out=d_u)
@@ -320,13 +324,13 @@ def _gru_through_time_of_arrays(g, y, q, a, size):
         np.subtract(1, r, out=d_r)
         d_r *= d_v
         d_r *= v
-        for t in reversed(range(len(d))):
-            dh += g[start + t]
-            d[t] *= dh
-            np.multiply(dh, u[t], new)
-            W.dot(d[t, :3].reshape(3 * H, N), dh)
+        for d_t, u_t, g_t in reversed([*zip(d, u, g[steps])]):
+            dh += g_t
+            d_t.reshape(4, H, N)[...] *= dh
+            np.multiply(dh, u_t, new)
+            W.dot(d_t[: 3 * H], dh)
             dh += new
-        d = d.reshape(len(d), 4 * H, N).transpose(1, 0, 2)
+        d = d.transpose(1, 0, 2)
         dv[:, steps] = d[: 3 * H]
         dz[: 2 * H, steps], dz[2 * H :, steps] = d[: 2 * H], d[3 * H :]
     before, dv = before.transpose(1, 0, 2).reshape(H, T * N), dv.reshape(3 * H, T * N)
