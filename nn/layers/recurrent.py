@@ -127,12 +127,11 @@ def _affine(x: Any, W: tg.Tensor, b: tg.Tensor | None) -> Any:
     return tg.matmul(x, W) if b is None else tg.linear(x, W, b)
 
 
-def _features_first(x: Any, W: tg.Tensor, b: tg.Tensor | None) -> Any:
-    """``x_t @ W + b`` (T, N, n); in memory (n, T, N), which is how loops over time take it."""
+def _features_first(x: Any, W: tg.Tensor) -> Any:
+    """``x_t @ W`` (T, N, n); in memory (n, T, N), which is how loops over time take it."""
     N, T, features = x.shape
     columns = tg.reshape(tg.transpose(x, (2, 1, 0)), (features, T * N))
-    z = tg.matmul(tg.transpose(W), columns)
-    z = tg.reshape(z if b is None else z + b[:, None], (-1, T, N))
+    z = tg.reshape(tg.matmul(tg.transpose(W), columns), (W.shape[1], T, N))
     return tg.transpose(z, (1, 2, 0))
 
 
@@ -250,7 +249,7 @@ class LSTM(Recurrent):
 
     def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
         b = None if self.b_x is None or self.b_h is None else self.b_x + self.b_h
-        outputs, c = tg.lstm(_features_first(x, self.W_x, b), self.W_h, *state)
+        outputs, c = tg.lstm(_features_first(x, self.W_x), self.W_h, *state, b)
         h = outputs[-1]
         return (h if self.last else tg.transpose(outputs, (1, 0, 2))), (h, c)
 
@@ -294,7 +293,8 @@ class GRU(Recurrent):
     gated = 2
 
     def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
-        z = _features_first(x, self.W_x, self.b_x)
+        z = _features_first(x, self.W_x)
+        z = z if self.b_x is None else z + self.b_x
         b = np.zeros(self.W_h.shape[1], self.W_h.dtype) if self.b_h is None else self.b_h
         outputs = tg.gru(z, self.W_h, b, state)
         h = outputs[-1]

@@ -271,10 +271,10 @@ def lstm_states(y: Result, q: Value, *, size: Any) -> Value:
     _, N, H = size
     if not isinstance(H, int):
         raise y.unsupported("along the axis of the batch")
-    z, W_T, h, c = _of_a_loop(y, q, size, 4, (H, N), (H, N))
+    z, W_T, b, h, c = _of_a_loop(y, q, size, 4, (4 * H, 1), (H, N), (H, N))
 
     def step(h: Value, c: Value, z: Value) -> tuple[Value, Value]:
-        gates = z + y.op("MatMul", W_T, h)
+        gates = z + y.op("MatMul", W_T, h) + b
         i, f, n, o = y.graph.ops("Split", 4, gates, dtypes=[y.dtype] * 4, axis=0, num_outputs=4)
         i, f, o = [y.op("Sigmoid", gate) for gate in (i, f, o)]
         c = f * c + i * y.op("Tanh", n)

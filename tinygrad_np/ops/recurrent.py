@@ -25,10 +25,11 @@ BLOCK = 1 << 17  # numbers: of the steps whose slopes are computed together, 512
 
 
 def _shares(q, size):
-    """The parts of the vector: z (4H, T, N), W (H, 4H), h and c (H, N)."""
+    """The parts of the vector: z (4H, T, N), W (H, 4H), b (4H, 1), h and c (H, N)."""
     T, N, H = size
-    z, W, h, c = np.split(q, np.cumsum([4 * H * T * N, H * 4 * H, H * N]))
-    return z.reshape(4 * H, T, N), W.reshape(H, 4 * H), h.reshape(H, N), c.reshape(H, N)
+    z, W, b, h, c = np.split(q, np.cumsum([4 * H * T * N, H * 4 * H, 4 * H, H * N]))
+    z, W, b = z.reshape(4 * H, T, N), W.reshape(H, 4 * H), b.reshape(4 * H, 1)
+    return z, W, b, h.reshape(H, N), c.reshape(H, N)
 
 
 def _last_first(a):
@@ -39,19 +40,19 @@ def _last_first(a):
 
 def _gates(q, size):
     """All gates (T, 4H, N), given the outputs; no step waits for another."""
-    z, W, h, _ = _shares(q, size)
+    z, W, b, h, _ = _shares(q, size)
     before = np.concatenate([h[None], lstm_states(q, size=size)[0, :-1]])
-    i, f, n, o = np.split(z.transpose(1, 0, 2) + W.mT @ before, 4, axis=1)
+    i, f, n, o = np.split(z.transpose(1, 0, 2) + W.mT @ before + b, 4, axis=1)
     return np.concatenate([sigmoid(i), sigmoid(f), sigmoid(o), np.tanh(n)], axis=1)
 
 
-def _sigmoids_first(x):
-    """(..., 4H, N) with ``-i, -f, -o, n`` for ``i, f, n, o``: what exp and tanh make the gates of."""
+def _sigmoids_first(x, b):
+    """(..., 4H, N) with ``-i, -f, -o, n`` of ``i, f, n, o = x + b``: exp and tanh make the gates."""
     H = x.shape[-2] // 4
     y = np.empty(x.shape, x.dtype)
-    np.negative(x[..., : 2 * H, :], out=y[..., : 2 * H, :])
-    np.negative(x[..., 3 * H :, :], out=y[..., 2 * H : 3 * H, :])
-    y[..., 3 * H :, :] = x[..., 2 * H : 3 * H, :]
+    np.subtract(-b[: 2 * H], x[..., : 2 * H, :], out=y[..., : 2 * H, :])
+    np.subtract(-b[3 * H :], x[..., 3 * H :, :], out=y[..., 2 * H : 3 * H, :])
+    np.add(x[..., 2 * H : 3 * H, :], b[2 * H : 3 * H], out=y[..., 3 * H :, :])
     return y
 
 
@@ -59,8 +60,8 @@ def _sigmoids_first(x):
 def lstm_states(q, *, size):
     """Outputs h and memories c of all steps (2, T, H, N), and the gates i, f, o, n behind them."""
     T, N, H = size
-    z, W, h, c = _shares(q, size)
-    a, W_T = _sigmoids_first(z.transpose(1, 0, 2)), _sigmoids_first(W.T)
+    z, W, b, h, c = _shares(q, size)
+    a, W_T = _sigmoids_first(z.transpose(1, 0, 2), b), _sigmoids_first(W.T, np.zeros_like(b))
     y = np.empty((2, T, H, N), q.dtype)
     product, new = np.empty((4 * H, N), q.dtype), np.empty((H, N), q.dtype)
     with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0
@@ -87,7 +88,7 @@ def _through_time(g, y, q, a, size):
     where h' and c' are the states before each step.
     """
     T, N, H = size
-    _, W, h, c = _shares(q, size)
+    _, W, _, h, c = _shares(q, size)
     before, memory = [
         np.concatenate([first[None], later[:-1]]) for first, later in zip((h, c), y)
     ]  # fmt: skip
@@ -108,7 +109,8 @@ def _through_time(g, y, q, a, size):
         dh, dc = W @ dz, dc * f[t]
     dz = np.stack(steps[::-1], axis=1)
     dW = before.transpose(1, 0, 2).reshape(H, T * N) @ dz.reshape(4 * H, T * N).T
-    return np.concatenate([np.ravel(part) for part in (dz, dW, dh, dc)])
+    db = np.sum(dz, axis=(1, 2))
+    return np.concatenate([np.ravel(part) for part in (dz, dW, db, dh, dc)])
 
 
 def _slopes(a, c, memory, dz):
@@ -135,9 +137,9 @@ def _slopes(a, c, memory, dz):
 def _through_time_of_arrays(g, y, q, a, size):
     """The same, in the place of the result, a few steps at a time: their slopes, times dc and dh."""
     T, N, H = size
-    _, W, h, c = _shares(q, size)
+    _, W, _, h, c = _shares(q, size)
     dq = np.empty_like(q)
-    dz, dW, dh, dc = _shares(dq, size)
+    dz, dW, db, dh, dc = _shares(dq, size)
     dh[...] = dc[...] = 0
     before, memory = [
         np.concatenate([first[None], later[:-1]]) for first, later in zip((h, c), y)
@@ -156,26 +158,28 @@ def _through_time_of_arrays(g, y, q, a, size):
             dc *= f_t
             W.dot(d_t, dh)
         dz[:, steps] = d.transpose(1, 0, 2)
-    before = before.transpose(1, 0, 2).reshape(H, T * N)
-    np.matmul(before, dz.reshape(4 * H, T * N).T, out=dW)
+    before, dz = before.transpose(1, 0, 2).reshape(H, T * N), dz.reshape(4 * H, T * N)
+    np.matmul(before, dz.T, out=dW)
+    np.sum(dz, axis=1, keepdims=True, out=db)
     return dq
 
 
 lstm_states.vjp(q=_through_time).arrays(q=_through_time_of_arrays)
 
 
-def lstm(z: Any, W: Any, h: Any, c: Any) -> tuple[Tensor, Tensor]:
-    """Long short-term memory, T steps of ``i, f, n, o = z_t + h_{t-1} @ W`` (four parts of the sum).
+def lstm(z: Any, W: Any, h: Any, c: Any, b: Any = None) -> tuple[Tensor, Tensor]:
+    """Long short-term memory, T steps of ``i, f, n, o = z_t + h_{t-1} @ W + b``, four parts of the sum.
 
     ``c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(n)`` and ``h_t = sigmoid(o) tanh(c_t)``.
 
     Parameters
     ----------
     z : array_like, (T, N, 4H)
-        What the inputs give, ``x_t @ W_x + b``: T at least 1.
+        What the inputs give, ``x_t @ W_x``: T at least 1.
     W : array_like, (H, 4H)
     h, c : array_like, (N, H)
         The state before the first step.
+    b : array_like, (4H,), optional
 
     Returns
     -------
@@ -205,18 +209,17 @@ def lstm(z: Any, W: Any, h: Any, c: Any) -> tuple[Tensor, Tensor]:
     True
     """
     z, W, h, c = (x if type(x) is Tensor else np.asarray(x) for x in (z, W, h, c))
+    if b is None:
+        b = np.zeros(W.shape[-1:], W.dtype)
+    b = b if type(b) is Tensor else np.asarray(b)
     T, N, H = size = (*z.shape[:2], len(W)) if z.ndim == 3 and W.ndim == 2 else (0, 0, 0)
-    if (
-        T < 1
-        or z.shape != (T, N, 4 * H)
-        or W.shape != (H, 4 * H)
-        or not h.shape == c.shape == (N, H)
-    ):
+    expected = (T, N, 4 * H), (H, 4 * H), (N, H), (N, H), (4 * H,)
+    if T < 1 or (z.shape, W.shape, h.shape, c.shape, b.shape) != expected:
         raise ShapeError(
-            message("lstm", "z (T, N, 4H) with T of at least 1, W (H, 4H), h and c (N, H)",
-                    f"z {z.shape}, W {W.shape}, h {h.shape}, c {c.shape}")
+            message("lstm", "z (T, N, 4H) with T of at least 1, W (H, 4H), h and c (N, H), b (4H,)",
+                    f"z {z.shape}, W {W.shape}, h {h.shape}, c {c.shape}, b {b.shape}")
         )  # fmt: skip
-    q = np.concatenate([x.reshape(-1) for x in (z.transpose(2, 0, 1), W, h.T, c.T)])
+    q = np.concatenate([x.reshape(-1) for x in (z.transpose(2, 0, 1), W, b, h.T, c.T)])
     y = lstm_states(q, size=size)
     return y[0].swapaxes(1, 2), y[1, -1].T
 
@@ -396,10 +399,10 @@ def gru(z: Any, W: Any, b: Any, h: Any) -> Tensor:
 # --------------------------------------------------------------------------------------------------
 
 
-def _lstm_by_definition(z: Any, W: Any, h: Any, c: Any) -> Any:
+def _lstm_by_definition(z: Any, W: Any, h: Any, c: Any, b: Any = 0) -> Any:
     outputs = []
     for z_t in z:
-        i, f, n, o = np.split(z_t + h @ W, 4, axis=1)
+        i, f, n, o = np.split(z_t + h @ W + b, 4, axis=1)
         i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
         c = f * c + i * np.tanh(n)
         h = o * np.tanh(c)
@@ -415,6 +418,7 @@ samples(
         case(r(3, 2, 4), r(1, 4), r(2, 1), r(2, 1)),
         case(r(2, 1, 8), r(2, 8), r(1, 2), r(1, 2)),
         case(r(1, 3, 8), r(2, 8), r(3, 2), r(3, 2)),
+        case(r(2, 2, 8), r(2, 8), r(2, 2), r(2, 2), r(8)),
         case(r(2, 0, 8), r(2, 8), r(0, 2), r(0, 2)),
     ],
     reference=_lstm_by_definition,
@@ -422,6 +426,8 @@ samples(
         (case(Tensor(_z), np.ones((2, 9)), np.ones((2, 2)), np.ones((2, 2))), ShapeError, "W (2, 9)"),
         (case(Tensor(_z), np.ones((3, 12)), np.ones((2, 3)), np.ones((2, 3))), ShapeError, "W (3, 12)"),
         (case(Tensor(_z), np.ones((2, 8)), np.ones((2, 2)), np.ones((1, 2))), ShapeError, "c (1, 2)"),
+        (case(Tensor(_z), np.ones((2, 8)), np.ones((2, 2)), np.ones((2, 2)), np.ones(4)),
+         ShapeError, "b (4,)"),
         (case(Tensor(_z[0]), np.ones((2, 8)), np.ones((2, 2)), np.ones((2, 2))),
          ShapeError, "z (2, 8)"),
         (case(Tensor(_z[:0]), np.ones((2, 8)), np.ones((2, 2)), np.ones((2, 2))),
