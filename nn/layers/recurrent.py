@@ -249,7 +249,8 @@ class LSTM(Recurrent):
 
     def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
         b = None if self.b_x is None or self.b_h is None else self.b_x + self.b_h
-        outputs, c = tg.lstm(_features_first(x, self.W_x), self.W_h, *state, b=b)
+        h, c = state
+        outputs, c = tg.lstm(_features_first(x, self.W_x), self.W_h, h, c, b)
         h = outputs[-1]
         return (h if self.last else tg.transpose(outputs, (1, 0, 2))), (h, c)
 
