@@ -160,7 +160,7 @@ from .ops.products import (
 )
 from .ops.random import dropout
 from .ops.rearrange import pad, repeat, roll, tile
-from .ops.recurrent import lstm
+from .ops.recurrent import gru, lstm
 from .ops.reduce import (
     all,
     any,
@@ -334,6 +334,7 @@ __all__ = [
     "gradcheck",
     "gradients",
     "group_norm",
+    "gru",
     "hardsigmoid",
     "hardswish",
     "heaviside",

@@ -378,7 +378,14 @@ def unbroadcast(g: Any, shape: tuple[int, ...], node: Node | None = None) -> Any
             message("backward", f"{name} to return the argument's shape {shape} "
                     "(or one that broadcasting made of it)", f"shape {g.shape}")
         )  # fmt: skip
-    return (g.sum(axis=stretched) if stretched else g).reshape(shape)
+    return (added(g, stretched) if stretched else g).reshape(shape)
+
+
+def added(x: Any, axes: tuple[int, ...]) -> Any:
+    """``x.sum(axis=axes)``: `numpy.einsum` takes half to two thirds of the time, if numbers are kept."""
+    if len(axes) == x.ndim or x.dtype.kind != "f":
+        return x.sum(axis=axes)
+    return np.einsum(x, range(x.ndim), [i for i in range(x.ndim) if i not in axes])
 
 
 def added_rows(g: NDArray[Any]) -> NDArray[Any]:

@@ -127,6 +127,14 @@ def _affine(x: Any, W: tg.Tensor, b: tg.Tensor | None) -> Any:
     return tg.matmul(x, W) if b is None else tg.linear(x, W, b)
 
 
+def _features_first(x: Any, W: tg.Tensor) -> Any:
+    """``x_t @ W`` (T, N, n); in memory (n, T, N), which is how loops over time take it."""
+    N, T, features = x.shape
+    columns = tg.reshape(tg.transpose(x, (2, 1, 0)), (features, T * N))
+    z = tg.reshape(tg.matmul(tg.transpose(W), columns), (W.shape[1], T, N))
+    return tg.transpose(z, (1, 2, 0))
+
+
 def _steps(x: Any) -> list[Any]:
     """All ``x[:, t]``. By halves: the gradient of a part is written into one twice its size.
 
@@ -241,8 +249,8 @@ class LSTM(Recurrent):
 
     def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
         b = None if self.b_x is None or self.b_h is None else self.b_x + self.b_h
-        z = _affine(tg.transpose(x, (1, 0, 2)), self.W_x, b)
-        outputs, c = tg.lstm(z, self.W_h, *state)
+        h, c = state
+        outputs, c = tg.lstm(_features_first(x, self.W_x), self.W_h, h, c, b)
         h = outputs[-1]
         return (h if self.last else tg.transpose(outputs, (1, 0, 2))), (h, c)
 
@@ -285,11 +293,10 @@ class GRU(Recurrent):
     gates = 3
     gated = 2
 
-    def _step(self, z: Any, state: Any) -> tuple[Any, Any]:
-        h = state
-        z_r, z_u, z_n = tg.split(z, 3, axis=1)
-        v_r, v_u, v_n = tg.split(_affine(h, self.W_h, self.b_h), 3, axis=1)
-        r, u = tg.sigmoid(z_r + v_r), tg.sigmoid(z_u + v_u)
-        n = tg.tanh(z_n + r * v_n)
-        h = n + u * (h - n)
-        return h, h
+    def _run(self, x: Any, state: Any) -> tuple[Any, Any]:
+        z = _features_first(x, self.W_x)
+        z = z if self.b_x is None else z + self.b_x
+        b = np.zeros(self.W_h.shape[1], self.W_h.dtype) if self.b_h is None else self.b_h
+        outputs = tg.gru(z, self.W_h, b, state)
+        h = outputs[-1]
+        return (h if self.last else tg.transpose(outputs, (1, 0, 2))), h

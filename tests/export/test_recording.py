@@ -165,7 +165,8 @@ def test_an_lstm_is_a_loop_of_any_length_with_all_its_memories():
         return tg.lstm(z, W_h, h, c)
 
     def states(z):
-        joined = np.concatenate([a.reshape(-1) for a in (z, W_h, h, c)])
+        parts = z.transpose(2, 0, 1), W_h, np.zeros(12, np.float32), h.T, c.T
+        joined = np.concatenate([a.reshape(-1) for a in parts])
         return (lstm_states(joined, size=(len(z), 2, 3)),)
 
     model = tg.to_onnx(whole, lstm_arrays(4)[0], h, c)

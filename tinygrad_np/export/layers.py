@@ -254,23 +254,50 @@ def fold(y: Result, u: Value, *, size: Any, window: Window) -> Value:
 # --------------------------------------------------------------------------------------------------
 
 
-@translates(recurrent.lstm_states)
-def lstm_states(y: Result, q: Value, *, size: Any) -> Value:
-    """A loop of any length. ONNX's LSTM is none: of the memories it returns the last alone.
+def _of_a_loop(y: Result, q: Value, size: Any, gates: int, *shapes: Any) -> list[Value]:
+    """The parts of the vector: z with the steps first, W transposed, others of the given shapes.
 
-    The parts of the vector are taken from before they were joined, so that W stays a constant.
+    They are taken from before they were joined, so that W stays a constant.
     """
     T, N, H = size
+    parts = zip(y.graph.joined(q), [(gates * H, T, N), (H, gates * H), *shapes], strict=True)
+    z, W, *others = [reshaped(y, *one) for one in parts]
+    return [y.op("Transpose", z, perm=[1, 0, 2]), y.op("Transpose", W, perm=[1, 0]), *others]
+
+
+@translates(recurrent.lstm_states)
+def lstm_states(y: Result, q: Value, *, size: Any) -> Value:
+    """A loop of any length. ONNX's LSTM is none: of the memories it returns the last alone."""
+    _, N, H = size
     if not isinstance(H, int):
         raise y.unsupported("along the axis of the batch")
-    shapes = [(T, N, 4 * H), (H, 4 * H), (N, H), (N, H)]
-    z, W, h, c = [reshaped(y, *one) for one in zip(y.graph.joined(q), shapes)]
+    z, W_T, b, h, c = _of_a_loop(y, q, size, 4, (4 * H, 1), (H, N), (H, N))
 
     def step(h: Value, c: Value, z: Value) -> tuple[Value, Value]:
-        gates = z + y.op("MatMul", h, W)
-        i, f, n, o = y.graph.ops("Split", 4, gates, dtypes=[y.dtype] * 4, axis=1, num_outputs=4)
+        gates = z + y.op("MatMul", W_T, h) + b
+        i, f, n, o = y.graph.ops("Split", 4, gates, dtypes=[y.dtype] * 4, axis=0, num_outputs=4)
         i, f, o = [y.op("Sigmoid", gate) for gate in (i, f, o)]
         c = f * c + i * y.op("Tanh", n)
         return o * y.op("Tanh", c), c
 
     return stack(y, *y.graph.scan(step, (h, c), z), axis=0)
+
+
+@translates(recurrent.gru_states)
+def gru_states(y: Result, q: Value, *, size: Any) -> Value:
+    """A loop of any length, with the operators that `lstm_states` has, too."""
+    _, N, H = size
+    if not isinstance(H, int):
+        raise y.unsupported("along the axis of the batch")
+    z, W_T, b, h = _of_a_loop(y, q, size, 3, (3 * H, 1), (H, N))
+
+    def step(h: Value, z: Value) -> tuple[Value]:
+        split: dict[str, Any] = {"dtypes": [y.dtype] * 3, "axis": 0, "num_outputs": 3}
+        z_r, z_u, z_n = y.graph.ops("Split", 3, z, **split)
+        v_r, v_u, v_n = y.graph.ops("Split", 3, y.op("MatMul", W_T, h) + b, **split)
+        r, u = [y.op("Sigmoid", gate) for gate in (z_r + v_r, z_u + v_u)]
+        n = y.op("Tanh", z_n + r * v_n)
+        return (n + u * (h - n),)
+
+    (states,) = y.graph.scan(step, (h,), z)
+    return states

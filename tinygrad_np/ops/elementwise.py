@@ -209,15 +209,27 @@ _FAR = (
      1.62138957456669019e3, 3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3,
      1.23033935480374942e3),
 )  # fmt: skip
+# In float32 ``tanh(x P(x**2))`` is a quarter of the work, and as near: P is fitted to atanh(erf(x)) / x
+# on [0, 4] (least squares, weighted until the largest relative error of erf is least, 7e-8).
+_SINGLE = (
+    5.42185715e-9, 2.75694914e-8, -4.79454200e-6, 8.45963002e-5, -6.14837618e-4, -1.95288805e-4,
+    1.02769864e-1, 1.12837925e0,
+)  # fmt: skip
+
+
+def _polynomial(x: NDArray[Any], coefficients: Sequence[float]) -> NDArray[Any]:
+    """By Horner's rule, in one buffer."""
+    leading, *rest = coefficients
+    y = np.full_like(x, leading)
+    for c in rest:
+        y *= x
+        y += c
+    return y
 
 
 def _ratio(x: NDArray[Any], coefficients: tuple[Sequence[float], Sequence[float]]) -> NDArray[Any]:
-    """One polynomial over another, each by Horner's rule in one buffer."""
-    p, q = [np.full_like(x, leading) for leading, *_ in coefficients]
-    for polynomial, (_, *rest) in zip((p, q), coefficients):
-        for c in rest:
-            polynomial *= x
-            polynomial += c
+    """One polynomial over another."""
+    p, q = [_polynomial(x, one) for one in coefficients]
     return np.divide(p, q, out=p)
 
 
@@ -247,6 +259,9 @@ def erf(x):
     """
     x = np.asarray(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
+    if x.dtype == np.float32:
+        x = np.clip(x, -4, 4)
+        return np.tanh(x * _polynomial(x * x, _SINGLE))
     size = np.minimum(np.abs(x), 6)
     # Both everywhere: to take the elements apart and together again would take longer.
     near = size * _ratio(size * size, _NEAR)

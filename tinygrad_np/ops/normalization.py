@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backward import added
 from ..core import Tensor, case, plain, primitive, samples
 from ..errors import ArgumentError, IndexingError, ShapeError, message
 from .axes import canonical_axes
@@ -29,14 +30,21 @@ def _mean(x: Any, axis: Axes) -> Any:
     """The mean of a plain array, axes kept."""
     if axis == (x.ndim - 1,) and x.dtype.kind == "f":
         return (x @ equal_shares(x.shape[-1], x.dtype))[..., None]
-    return np.mean(x, axis=axis, keepdims=True)
+    return np.expand_dims(added(x, axis), axis) / _number(x, axis)
 
 
 def _mean_of_product(a: Any, b: Any, axis: Axes) -> Any:
-    """The mean of a * b of plain arrays, axes kept."""
+    """The mean of a * b of plain arrays, axes kept; no array holds the products."""
     if axis == (a.ndim - 1,):
         return np.vecdot(a, b)[..., None] / a.shape[-1]
-    return np.mean(a * b, axis=axis, keepdims=True)
+    axes = range(a.ndim)
+    total = np.einsum(a, axes, b, axes, [i for i in axes if i not in axis])
+    return np.expand_dims(total, axis) / _number(a, axis)
+
+
+def _number(x: Any, axis: Axes) -> int:
+    """Of numbers that a mean is taken over."""
+    return math.prod([x.shape[i] for i in axis])
 
 
 @primitive(
@@ -51,12 +59,18 @@ def standardize(x, *, axis, eps):
     return d, r
 
 
+def _standardize_pull(g: Any, y: Any, r: Any, axis: Axes) -> Any:
+    d = y * -_mean_of_product(g, y, axis)
+    d += g
+    d -= _mean(g, axis)
+    d *= r
+    return d
+
+
 standardize.vjp(
     x=lambda g, y, r, axis: r * (g - np.mean(g, axis=axis, keepdims=True)
                                  - y * np.mean(g * y, axis=axis, keepdims=True))
-).arrays(
-    x=lambda g, y, r, axis: r * (g - _mean(g, axis) - y * _mean_of_product(g, y, axis))
-)  # fmt: skip
+).arrays(x=_standardize_pull)  # fmt: skip
 
 
 @primitive(
