@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from .texts import RESERVED, Source, expression
 # The longest expression, so that lines stay below 100 characters; a part of one that is so short
 # gets no line of its own.
 WIDTH, SHORT = 76, 12
+SUMS = (arithmetic.add, arithmetic.subtract)
 
 
 @dataclass(eq=False)
@@ -42,12 +43,26 @@ class Line:
     ----------
     target : str
     step : Step
-        What is computed.
+        What is computed; in a loop, in one of its rounds.
     value : ast.expr
         The expression, in final names.
     owner : Line or None
         For a line of the backward pass, the forward line whose derivative it is part of.
     backward : bool
+    derivative_of : str or None
+        The name of what it is the gradient of.
+    sign : str
+        ``=``, or ``+=`` and ``-=`` where a loop adds up.
+    append : bool
+        Whether the value goes to the end of the list ``target``.
+    place : ast.expr or None
+        What is set, as on paper: ``h[t + 1]``; by default the target.
+    same_shape : bool
+        Whether the value has the same shape in each round of a loop.
+    on_paper : bool
+        Whether the line is an equation; a list that is made empty is none.
+    summed : bool
+        Whether what is added up in a loop is all there is of it.
     """
 
     target: str
@@ -55,10 +70,75 @@ class Line:
     value: ast.expr
     backward: bool = False
     owner: Line | None = None
+    derivative_of: str | None = None
+    sign: str = "="
+    append: bool = False
+    place: ast.expr | None = None
+    same_shape: bool = True
+    on_paper: bool = True
+    summed: bool = False
 
     @property
     def expression(self) -> str:
+        if isinstance(self.value, ast.Tuple):
+            return ", ".join([tidy(one) for one in self.value.elts])
         return tidy(self.value)
+
+    @property
+    def text(self) -> str:
+        if self.append:
+            return f"{self.target}.append({self.expression})"
+        return f"{self.target} {self.sign} {self.expression}"
+
+
+@dataclass(eq=False)
+class Loop:
+    """A ``for`` loop.
+
+    Attributes
+    ----------
+    counter : str
+    count : int
+        The counter runs from 0 to below this.
+    backward : bool
+        Whether it runs down.
+    lines : list of Line
+    indexed : dict
+        For each variable of the loop that has an index on paper, what to add to the counter.
+    """
+
+    counter: str
+    count: int
+    backward: bool
+    lines: list[Line] = field(default_factory=list)
+    indexed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def header(self) -> str:
+        rounds = f"range({self.count})"
+        return f"for {self.counter} in {f'reversed({rounds})' if self.backward else rounds}:"
+
+
+class Round(NamedTuple):
+    """Which value a line is: that of a variable, or, with an index, an item of a list.
+
+    Attributes
+    ----------
+    name : str
+    index : int or None
+    offset : int
+        The number of items of the list that are there before the first round.
+    last : bool
+        Whether the variable, if there is no list, still has this value after the loop.
+    """
+
+    name: str
+    index: int | None = None
+    offset: int = 0
+    last: bool = True
+
+    def __str__(self) -> str:
+        return self.name if self.index is None else f"{self.name}[{self.index}]"
 
 
 @dataclass(eq=False)
@@ -68,7 +148,7 @@ class Layout:
     Attributes
     ----------
     arguments : dict
-        The name of each input array.
+        The input array of each name; where loops read a list of them, the list.
     lines : list of Line
     outputs : list of str
     gradients : list of dict
@@ -84,9 +164,25 @@ class Layout:
         The number of classes, where every ``onehot(t)`` has the same.
     also : dict
         Other names that a gradient would go by: where ``e = y - t``, ``dy`` is ``de``.
+    body : list of Line and Loop
+        The lines, those of loops in them.
+    lists : dict
+        The names of the arguments in each list.
+    lengths : dict
+        The length of each list that a loop makes or reads.
+    recorded : list of Line
+        The lines as they were without loops.
+    rounds : dict
+        For each of these that is part of a loop, the `Round`.
+    results : list of dict
+        As ``gradients``, in the names of these.
+    derivatives : dict
+        For gradients in loops, the name of what they are the gradient of.
+    on_paper : dict
+        For lists in loops, the letter: ``h`` for ``hs``.
     """
 
-    arguments: dict[str, Step]
+    arguments: dict[str, Any]
     lines: list[Line]
     outputs: list[str]
     gradients: list[dict[str, str]]
@@ -96,6 +192,19 @@ class Layout:
     operations: set[Primitive] = field(default_factory=set)
     classes: str | None = None
     also: dict[str, list[str]] = field(default_factory=dict)
+    body: list[Line | Loop] = field(default_factory=list)
+    lists: dict[str, Any] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    recorded: list[Line] = field(default_factory=list)
+    rounds: dict[str, Round] = field(default_factory=dict)
+    results: list[dict[str, str]] = field(default_factory=list)
+    derivatives: dict[str, str] = field(default_factory=dict)
+    on_paper: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.body = self.body or list(self.lines)
+        self.recorded = self.recorded or self.lines
+        self.results = self.results or self.gradients
 
 
 def tidy(tree: ast.expr) -> str:
@@ -116,10 +225,18 @@ def identifier(name: str) -> str:
 
 
 class Planner:
-    """Lays out one program."""
+    """Lays out one program.
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    Parameters
+    ----------
+    program : Program
+    whole_sums : bool
+        Whether a sum of the backward pass stays one line, however long: its terms are what a loop
+        adds up. Then the length of an expression depends on no number in it.
+    """
+
+    def __init__(self, program: Program, whole_sums: bool = False) -> None:
+        self.program, self.whole_sums = program, whole_sums
         self.simple = Simplifier(program)
         of = self.of
         self.outputs = [of(step) for step in program.outputs]
@@ -244,6 +361,7 @@ class Planner:
             owner, _ = self.cotangent_of.get(step, (None, 0))
             if owner is not None and owner.operation and owner in keep and not _is_spread(step):
                 keep.add(step)
+        keep |= self._like_the_others(keep)
         for step in list(keep):
             owner, _ = self.cotangent_of.get(step, (None, 0))
             if owner is not None and owner.operation is not None and owner in self.uses:
@@ -251,16 +369,40 @@ class Planner:
         keep |= self.uses.keys() & self._residual_names().keys()
         return {step for step in keep if step.operation is not None}
 
+    def _like_the_others(self, keep: set[Step]) -> set[Step]:
+        """What gets a line because most of its like do: the gradient of the first layer is needed
+        once, those of the others twice."""
+        users: dict[Step, set[str]] = {}
+        for step in self.order:
+            for one in parts_of(step) if step not in self.backward else ():
+                users.setdefault(one, set()).add(step.operation.name if step.operation else "")
+        like: dict[Any, list[Step]] = {}
+        for step in self.order:
+            owner, number = self.cotangent_of.get(step, (None, 0))
+            source = step.source and self.of(step.source)
+            of = source if owner is None else owner
+            if of is None or of.operation is None or _is_spread(step) or _is_cheap(step):
+                continue
+            if owner is not None or step in self.backward:
+                kind = owner is None, of.operation, step.operation, frozenset(users.get(of, ()))
+                like.setdefault((*kind, number), []).append(step)
+        return {
+            one for steps in like.values() for one in steps
+            if len(steps) > 2 and 3 * sum(step in keep for step in steps) >= 2 * len(steps)
+        }  # fmt: skip
+
     def _write(self, step: Step, keep: set[Step]) -> None:
         """The expression of a step; where it gets too long, its longest part becomes a line."""
         tree = self._tree(step)
-        while len(ast.unparse(tree)) > WIDTH:
+        while self._length(tree) > WIDTH:
             inline = [
                 one
-                for one in parts_of(step)
+                for one in self._terms_of(step)
                 if one.operation is not None and one not in self.tokens
             ]
-            lengths = {one: len(ast.unparse(self.trees[one])) for one in inline}
+            lengths = {one: self._length(self.trees[one]) for one in inline}
+            if self.whole_sums and self._terms_of(step) != parts_of(step):
+                lengths = {one: length for one, length in lengths.items() if length > WIDTH}
             if max(lengths.values(), default=0) <= SHORT:
                 break
             self._add_line(max(lengths, key=lambda one: lengths[one]))
@@ -268,6 +410,22 @@ class Planner:
         self.trees[step] = tree
         if step in keep:
             self._add_line(step)
+
+    def _length(self, tree: ast.expr) -> int:
+        source = ast.unparse(tree)
+        return len(re.sub(r"_?\d+", "9", source) if self.whole_sums else source)
+
+    def _terms_of(self, step: Step) -> list[Step]:
+        """What a step is computed from; of a whole sum, its terms."""
+        if not (self.whole_sums and step in self.backward and step.operation in SUMS):
+            return parts_of(step)
+        terms: list[Step] = []
+        todo = parts_of(step)
+        while todo:
+            one = todo.pop()
+            inside = one.operation in SUMS and one in self.backward and one not in self.tokens
+            (todo if inside else terms).extend(parts_of(one) if inside else [one])
+        return terms
 
     def _add_line(self, step: Step) -> None:
         self.lined.append(step)
@@ -492,7 +650,11 @@ class Planner:
         lines: dict[Step, Line] = {}
         for step in self.lined:
             value = _Named(final, length).visit(self.trees[step])
-            lines[step] = Line(names[step], step, value, step in self.backward)
+            owner, number = self.cotangent_of.get(step, (None, 0))
+            variable = names.get(owner) if owner is not None and number == 0 else None
+            lines[step] = Line(
+                names[step], step, value, step in self.backward, derivative_of=variable
+            )
         self._owners(lines)
         ordered = self._scheduled(lines)
         classes = _same_classes([line.value for line in ordered])

@@ -17,9 +17,10 @@ import numpy as np
 from ..core import Primitive
 from ..ops.arithmetic import add, cast, divide, multiply, negative, power_of, subtract, where
 from ..ops.elementwise import square
+from ..ops.index import scatter_add
 from ..ops.linalg import matmul_2d
 from ..ops.reduce import sum_over
-from ..ops.shape import expand_axes, permute, reshape_to, squeeze_axes, stretch
+from ..ops.shape import expand_axes, join, permute, reshape_to, squeeze_axes, stretch
 from ..program import Length, Program, Shape, Step
 
 Rule = Callable[["Simplifier", Step], Step | None]
@@ -68,8 +69,10 @@ class Simplifier:
         return made
 
     def sees(self, step: Step, *operations: Primitive) -> bool:
-        """Whether a step is one of these operations, and a rule may take it apart."""
-        return step.operation in operations and step not in self.whole
+        """Whether a step is one of these operations, and a rule may take it apart: not a product or
+        quotient that the user has computed, which would then be computed twice."""
+        mine = step.by_formula or step.operation not in (multiply, divide)
+        return step.operation in operations and step not in self.whole and mine
 
     def make(
         self,
@@ -330,6 +333,9 @@ def _plus(s: Simplifier, step: Step) -> Step | None:
     for one, other in ((a, b), (b, a)):
         if number_of(one) == 0:
             return s.spread(other, step)
+    joined = _joined(s, [*_added(s, a), *_added(s, b)], step)
+    if joined is not None:
+        return joined
     if s.sees(b, negative):
         return s.again(step, subtract, a, b.inputs[0])
     if s.sees(a, negative):
@@ -342,6 +348,45 @@ def _plus(s: Simplifier, step: Step) -> Step | None:
     if m < 0:
         return s.again(step, subtract, a, s.again(step, multiply, _number(-m, step), y))
     return None
+
+
+# Of more parts the sum is that of a loop.
+PARTS = 4
+
+
+def _added(s: Simplifier, step: Step) -> list[Step]:
+    """The terms of a sum, if they are few."""
+    if not s.sees(step, add):
+        return [step]
+    terms = [*_added(s, step.inputs[0]), step.inputs[1]]
+    return terms if len(terms) < PARTS else [step]
+
+
+def _joined(s: Simplifier, parts: Sequence[Step], step: Step) -> Step | None:
+    """Gradients of slices that lie side by side and cover an axis, as one array."""
+    if not all([s.sees(one, scatter_add) and one.shape == step.shape for one in parts]):
+        return None
+    cuts = {}
+    for one in parts:
+        index = one.params["index"]
+        index = index if isinstance(index, tuple) else (index,)
+        places = [i for i, part in enumerate(index) if part != slice(None)]
+        if len(places) != 1 or not isinstance(index[places[0]], slice):
+            return None
+        axis = places[0]
+        start, stop, stride = index[axis].indices(step.shape[axis])
+        if stride != 1 or isinstance(step.shape[axis], Length):
+            return None
+        cuts[start] = (stop, axis, one.inputs[0])
+    axes = {axis for _, axis, _ in cuts.values()}
+    at = 0
+    ordered = []
+    while at in cuts and len(axes) == 1:
+        at, _, part = cuts.pop(at)
+        ordered.append(part)
+    if cuts or len(ordered) != len(parts) or at != step.shape[next(iter(axes))]:
+        return None
+    return s.make(join, ordered, {"axis": axes.pop()}, step)
 
 
 def _coefficient(s: Simplifier, step: Step) -> tuple[Any, Step]:
