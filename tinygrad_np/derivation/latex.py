@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from ..program import Length, Shape, Step
 from .layout import Line, Loop
@@ -77,6 +77,8 @@ class Latex(ast.NodeVisitor):
         Of the lists: their items are written with an index.
     letters : mapping
         The letters of lists that have another name.
+    rounds : set of str
+        What each round of a loop sets, and no list holds: it has an index, too.
     counter : str
         In a loop, its counter.
     indexed : mapping
@@ -87,6 +89,7 @@ class Latex(ast.NodeVisitor):
     gradients: Mapping[str, str]
     lengths: Mapping[str, int] = field(default_factory=dict)
     letters: Mapping[str, str] = field(default_factory=dict)
+    rounds: Set[str] = frozenset()
     counter: str = ""
     indexed: Mapping[str, int] = field(default_factory=dict)
 
@@ -201,12 +204,16 @@ class Latex(ast.NodeVisitor):
         return rf"\operatorname{{{_text(node.attr)}}}\left({self.visit(node.value)}\right)"
 
     def visit_Subscript(self, node: ast.Subscript) -> str:
-        if isinstance(node.value, ast.Name) and (node.value.id in self.lengths or node.value.id in self.indexed):
+        if isinstance(node.value, ast.Name) and node.value.id in {*self.lengths, *self.rounds}:
             return self._item(node.value.id, node.slice)
         inner = self._at(node.value, ATOM)
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if all(_keeps_all(part) for part in parts):
             return inner  # new axes of length 1 are written for NumPy's sake
+        if self.counter and any(
+            isinstance(one, ast.Name) and one.id == self.counter for one in ast.walk(node.slice)
+        ):
+            return with_index(inner, ",".join([self._index(part) for part in parts]).replace(" ", ""))
         match parts:
             case [ast.Call(func=ast.Attribute(attr="arange")), ast.Name() as picked]:
                 return f"{inner}_{{n, {self.visit(picked)}_{{n}}}}"
@@ -287,6 +294,13 @@ class Latex(ast.NodeVisitor):
 
     def visit_List(self, node: ast.List) -> str:
         return rf"\left[{', '.join([self.visit(one) for one in node.elts])}\right]"
+
+    def visit_ListComp(self, node: ast.ListComp) -> str:
+        (each,) = node.generators
+        counter = ast.unparse(each.target)
+        inside = replace(self, counter=counter)
+        count = each.iter.args[0].value - 1 if isinstance(each.iter, ast.Call) else ""  # type: ignore[attr-defined]
+        return rf"\left({inside.visit(node.elt)}\right)_{{{counter}=0}}^{{{count}}}"
 
     def visit_Starred(self, node: ast.Starred) -> str:
         text: str = self.visit(node.value)

@@ -357,6 +357,8 @@ class Planner:
             elif more > 0 and step not in keep:  # written out again and again, and so are its parts
                 for one in parts_of(step):
                     uses[one] += more
+        if self.whole_sums:
+            keep |= self._like_the_others(keep)
         for step in self.order:
             owner, _ = self.cotangent_of.get(step, (None, 0))
             if owner is not None and owner.operation and owner in keep and not _is_spread(step):
@@ -378,14 +380,19 @@ class Planner:
                 users.setdefault(one, set()).add(step.operation.name if step.operation else "")
         like: dict[Any, list[Step]] = {}
         for step in self.order:
+            if self.whole_sums and step not in self.backward and not _is_cheap(step):
+                kind = step.operation, *[one.operation for one in step.inputs], len(step.shape)
+                like.setdefault(kind, []).append(step)
             owner, number = self.cotangent_of.get(step, (None, 0))
             source = step.source and self.of(step.source)
             of = source if owner is None else owner
             if of is None or of.operation is None or _is_spread(step) or _is_cheap(step):
                 continue
             if owner is not None or step in self.backward:
-                kind = owner is None, of.operation, step.operation, frozenset(users.get(of, ()))
-                like.setdefault((*kind, number), []).append(step)
+                like.setdefault(
+                    (owner is None, of.operation, step.operation, frozenset(users.get(of, ())), number),
+                    [],
+                ).append(step)
         return {
             one for steps in like.values() for one in steps
             if len(steps) > 2 and 3 * sum(step in keep for step in steps) >= 2 * len(steps)
@@ -484,7 +491,9 @@ class Planner:
     def _leaf(self, one: Step, user: Step) -> str:
         value = one.value
         if isinstance(value, np.ndarray):
-            if one.name is None and one not in self._arrays() and _is_number_here(one, user):
+            shared = self.whole_sums and self.uses[one] > 1  # one value, written in one way
+            free = one.name is None and one not in self._arrays() and not shared
+            if free and _is_number_here(one, user):
                 return _number(value.flat[0])
             literal = _literal(value, one.shape)
             return (
@@ -740,7 +749,8 @@ class Planner:
                     aliases.append(Line(target, model, _Named(final, rows).visit(value), True))
                     wished = target
                 taken.add(wished)
-                gradients[-1][step.name or variable] = wished
+                key = step.name or variable
+                gradients[-1][variable if key in gradients[-1] else key] = wished
         return gradients, aliases
 
     def _alias(self, g: Step | None, variable: str, names: dict[Step, str], step: Step) -> ast.expr:

@@ -305,20 +305,13 @@ class _Finder:
     def runs(self) -> list[Run]:
         found: list[Run] = []
         taken: set[int] = set()
-        for start, period, count in self._candidates():
-            for first, rounds in self._trials(start, period, count):
-                span = set(range(first, first + period * rounds))
-                if span & taken:
-                    continue
-                run = self._wired(first, period, rounds)
-                if run is not None:
-                    found.append(run)
-                    taken |= span
-                    for t, lines in enumerate(run.rounds):
-                        for m, line in enumerate(lines):
-                            self.place[line.target] = Place(run, m, t)
-                    break
-        return sorted(found, key=lambda run: run.start)
+        waiting = self._candidates()
+        while True:
+            # A run may read what another one computes, which has to be found first.
+            new = [run for one in waiting for run in self._in(*one, taken)]
+            if not new:
+                return sorted(found, key=lambda run: run.start)
+            found += new
 
     def _candidates(self) -> list[tuple[int, int, int]]:
         """Stretches of lines that are alike after a period, those that cover most first."""
@@ -334,48 +327,72 @@ class _Finder:
                     found.append((start, period, end - start + period))
         return sorted(found, key=lambda one: (-(one[2] // one[1]) * one[1], one[1]))
 
-    def _trials(self, start: int, period: int, length: int) -> Iterator[tuple[int, int]]:
-        """A round may begin anywhere, and the first may look different."""
-        for phase in range(min(period, length - ROUNDS * period + 1)):
-            rounds = (length - phase) // period
-            first = start + phase
-            if first >= period:
-                yield first - period, rounds + 1
-            for before, after in ((0, 0), (1, 0), (0, 1), (1, 1)):
-                if rounds - before - after >= ROUNDS:
-                    yield first + before * period, rounds - before - after
+    def _in(self, start: int, period: int, length: int, taken: set[int]) -> list[Run]:
+        """The runs in a stretch, one after the other."""
+        found = []
+        end = start + length
+        while end - start >= ROUNDS * period:
+            run = self._first_in(start, period, end, taken)
+            if run is None:
+                return found
+            found.append(run)
+            start = run.start + run.count * period
+            taken |= set(range(run.start, start))
+            for t, lines in enumerate(run.rounds):
+                for m, line in enumerate(lines):
+                    self.place[line.target] = Place(run, m, t)
+        return found
+
+    def _first_in(self, start: int, period: int, end: int, taken: set[int]) -> Run | None:
+        """The longest run that begins near a line: a round may begin anywhere, and the first round
+        may look different from the others."""
+        best: Run | None = None
+        for first in range(max(start - period, 0), min(start + 2 * period, end - ROUNDS * period) + 1):
+            count = (end - first) // period
+            if best is not None and count <= best.count:
+                continue
+            free = next((i for i in range(first, first + count * period) if i in taken), end)
+            count = min(count, (free - first) // period)
+            run = self._wired(first, period, count) if count >= ROUNDS else None
+            if run is not None and (best is None or run.count > best.count):
+                best = run
+        return best
 
     def _wired(self, start: int, period: int, count: int) -> Run | None:
-        """The run with its templates, or None if a round reads other values than the last ones."""
+        """The run with its templates, as far as it goes; None if it is too short."""
         rounds = [
             list(self.lines[start + t * period : start + (t + 1) * period]) for t in range(count)
         ]
         own = {line.target: (m, t) for t, lines in enumerate(rounds) for m, line in enumerate(lines)}
         run = Run(start, period, count, rounds)
-        last = start + (count - 1) * period
+        t = 3 if count > 3 else 2
+        now, before = start + t * period, start + (t - 1) * period
         try:
             for m in range(period):
-                leaves = [self.leaves[last - k * period + m] for k in (0, 1, 2)]
-                if len({len(one) for one in leaves[:2]}) != 1:
+                if len(self.leaves[now + m]) != len(self.leaves[before + m]):
                     return None
                 specs = iter([
-                    self._spec(now, before, m, count - 1, own)
-                    for now, before in zip(leaves[0], leaves[1])
+                    self._spec(a, b, m, t, own)
+                    for a, b in zip(self.leaves[now + m], self.leaves[before + m])
                 ])  # fmt: skip
                 run.templates.append(
-                    _with_places(rounds[-1][m].value, lambda _, specs=specs: Open(next(specs)))
+                    _with_places(rounds[t][m].value, lambda _, specs=specs: Open(next(specs)))
                 )
         except _DoesNotFit:
             return None
-        if not all(self._fits(run, m, t, own) for m in range(period) for t in range(count)):
+        fitting = 0
+        while fitting < count and all(self._fits(run, m, fitting, own) for m in range(period)):
+            fitting += 1
+        if fitting < ROUNDS:
             return None
+        run.count, run.rounds = fitting, rounds[:fitting]
         for values in run.initial.values():
             if sorted(values) != list(range(-len(values), 0)):
                 return None
         return run
 
     def _spec(self, now: Any, before: Any, m: int, t: int, own: Mapping[str, tuple[int, int]]) -> Spec:
-        """What a place holds, judged by the last two rounds."""
+        """What a place holds, judged by two rounds."""
         if isinstance(now, int):
             slope = now - before
             return Spec("number", None, slope, now - slope * t)
@@ -918,10 +935,11 @@ class _Writer:
             items = any(spec.kind == "item" for tree in run.templates for spec in _specs(tree))
             bases = self._bases(run)
             for m, base in bases.items():
+                several = f"{base}s" if base in self.old.arguments else f"{base}2"
                 run.names[m] = give(
-                    base, f"{base}s", f"{base}_", again=self._free_again(base, run, m)
+                    base, several, f"{base}2", f"{base}3", again=self._free_again(base, run, m)
                 )
-                if run.names[m] in (f"{base}s", f"{base}_"):
+                if run.names[m] == f"{base}s":
                     self.letters[run.names[m]] = base
                 if m in run.saved:
                     self.lengths[run.names[m]] = run.count + run.offset(m)
@@ -930,7 +948,7 @@ class _Writer:
             assert run.backward is not None
             for key, group in run.backward.groups.items():
                 if key[0] == "of":
-                    base = f"d{bases[key[1]]}"
+                    base = f"d{self.letters.get(run.names[key[1]], run.names[key[1]])}"
                     ends = [
                         line.target for line in self.outside
                         if line.target == base and finals.get(line.derivative_of or "") == (run, key[1])
@@ -1093,12 +1111,19 @@ class _Writer:
                     return _item(other.names[line], affine(spec.slope, start, counter))
                 case "gradient":
                     assert run.backward is not None
-                    return ast.Name(run.backward.groups[spec.key].name)
+                    return self._gradient(run.backward.groups[spec.key], run)
             other, key = spec.key
             group = other.backward.groups[key]
             return _item(group.name, affine(spec.slope, spec.start, counter))
 
         return _signed(_closed(template, fill))
+
+    def _gradient(self, group: Group, run: Run) -> ast.expr:
+        """A gradient in its own round."""
+        if group.key[0] == "item":
+            spec = self._item_spec(run, group.key[1])
+            return _item(group.name, affine(spec.slope, spec.start, run.counter))
+        return _item(group.name, ast.Name(run.counter)) if group.saved else ast.Name(group.name)
 
     def _outer(self, tree: ast.expr) -> ast.expr:
         """A recorded expression outside of the loops, in the names that they give."""
@@ -1137,30 +1162,45 @@ class _Writer:
 
         class Lists(ast.NodeTransformer):
             def visit_List(self, node: ast.List) -> ast.expr:
-                return writer._slice(node) or self.generic_visit(node)
+                return writer._sliced(node) or self.generic_visit(node)
 
         return Lists().visit(deepcopy(tree))  # type: ignore[no-any-return]
 
-    def _slice(self, node: ast.List) -> ast.expr | None:
-        places = [
-            self.place.get(one.id) if isinstance(one, ast.Name) else None for one in node.elts
-        ]
-        if len(places) < ROUNDS or any(one is None for one in places):
-            return None
-        found = [one for one in places if one is not None]
-        run, m, first = found[0]
-        if [(one.run, one.line, one.t) for one in found] != [
-            (run, m, first + i) for i in range(len(found))
-        ]:
-            return None
+    def _sliced(self, node: ast.List) -> ast.expr | None:
+        """A list in which the values of rounds in a row are a slice of theirs."""
+        parts: list[ast.expr] = []
+        left = list(node.elts)
+        while left:
+            n = self._in_a_row(left)
+            parts.append(ast.Starred(self._slice(left[0], n)) if n >= ROUNDS else left[0])
+            del left[: n if n >= ROUNDS else 1]
+        match parts:
+            case [ast.Starred(whole)]:
+                return whole
+        return ast.List(parts) if any(isinstance(one, ast.Starred) for one in parts) else None
+
+    def _in_a_row(self, items: Sequence[ast.expr]) -> int:
+        """How many of the first items are values of one line in rounds that follow each other."""
+        n = 0
+        for one in items:
+            place = self.place.get(one.id) if isinstance(one, ast.Name) else None
+            if n == 0:
+                first = place
+            if place is None or first is None or place != first._replace(t=first.t + n):
+                break
+            n += 1
+        return n
+
+    def _slice(self, first: ast.expr, n: int) -> ast.expr:
+        assert isinstance(first, ast.Name)
+        run, m, t = self.place[first.id]
         run.saved.add(m)
-        start, end = first + run.offset(m), first + run.offset(m) + len(found)
-        whole = run.count + run.offset(m)
-        if start == 0 and end == whole:
-            return Final(run.names[m])
-        lower = None if start == 0 else ast.Constant(start)
+        start, end = t + run.offset(m), t + run.offset(m) + n
+        name = Final(run.names[m])
+        if end == run.count + run.offset(m):
+            return name if start == 0 else ast.Subscript(name, ast.Slice(ast.Constant(start)))
         return ast.Subscript(
-            Final(run.names[m]), ast.Slice(lower, None if end == whole else ast.Constant(end))
+            name, ast.Slice(ast.Constant(start) if start else None, ast.Constant(end))
         )
 
     # -- lines ---------------------------------------------------------------------------------------
@@ -1193,9 +1233,10 @@ class _Writer:
             first = [self._outer(value) for value in values]
             self.shapes[name] = like.step.shape
             if m in run.saved and first:
-                place = _item(name, ast.Constant(0))
+                place = _item(name, ast.Constant(0)) if len(first) == 1 else None
+                alike = all([self._shape_of(value) == like.step.shape for value in values])
                 body.append(
-                    self._line(name, ast.List(first), like, place=place if len(first) == 1 else None)
+                    self._line(name, ast.List(first), like, place=place, same_shape=alike)
                 )
             elif m in run.saved:
                 empty.append((name, like))
@@ -1216,6 +1257,11 @@ class _Writer:
             for t in range(run.count):
                 self.made[run.rounds[t][m].target] = line
             loop.lines.append(line)
+        if run.period == 1 and empty and not run.initial:
+            (line,) = loop.lines
+            rounds = ast.Call(ast.Name("range"), [ast.Constant(run.count)], [])
+            each = ast.comprehension(ast.Name(run.counter), rounds, [], 0)
+            return [replace(line, value=ast.ListComp(line.value, [each]), append=False, place=None)]
         if empty:
             names = ", ".join([name for name, _ in empty])
             lists = ast.Tuple([ast.List([]) for _ in empty]) if len(empty) > 1 else ast.List([])
@@ -1412,15 +1458,9 @@ class _Writer:
 
     def _group_line(self, group: Group, run: Run, value: ast.expr) -> Line:
         like = group.lines[1]
-        target, place = group.name, None
-        if group.key[0] == "item":
-            spec = self._item_spec(run, group.key[1])
-            place = _item(group.name, affine(spec.slope, spec.start, run.counter))
-            target = ast.unparse(place)
-        elif group.saved:
-            place = _item(group.name, ast.Name(run.counter))
-            target = ast.unparse(place)
-        else:
+        place = self._gradient(group, run)
+        target = ast.unparse(place)
+        if isinstance(place, ast.Name):
             place = _item(group.name, affine(1, loop_index(group, run), run.counter))
         shapes = {one.step.shape for one in group.lines.values()}
         line = self._line(target, value, like, place=place, same_shape=len(shapes) == 1)

@@ -294,7 +294,11 @@ class Derivation:
         """Each line as an equation, with its shape; each loop as the range of its index."""
         layout = self.layout
         rows = layout.rows[0] if layout.rows is not None else "N"
-        outside = Latex(layout.shapes, self._gradient_names, layout.lengths, layout.on_paper)
+        loops = [one for one in layout.body if isinstance(one, Loop)]
+        rounds = {name for one in loops for name in one.indexed}
+        outside = Latex(
+            layout.shapes, self._gradient_names, layout.lengths, layout.on_paper, rounds
+        )
         found: list[tuple[Line | Loop, str, str]] = []
         for one in layout.body:
             inside = outside

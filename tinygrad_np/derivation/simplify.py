@@ -17,7 +17,7 @@ import numpy as np
 from ..core import Primitive
 from ..ops.arithmetic import add, cast, divide, multiply, negative, power_of, subtract, where
 from ..ops.elementwise import square
-from ..ops.index import scatter_add
+from ..ops.index import read, scatter_add
 from ..ops.linalg import matmul_2d
 from ..ops.reduce import sum_over
 from ..ops.shape import expand_axes, join, permute, reshape_to, squeeze_axes, stretch
@@ -413,6 +413,64 @@ def _minus(s: Simplifier, step: Step) -> Step | None:
     return None
 
 
+def _read(s: Simplifier, step: Step) -> Step | None:
+    """A part of a part: ``x[:, 2:][:, 0]`` is ``x[:, 2]``."""
+    (x,) = step.inputs
+    if x.operation is read and x.name is None:
+        index = _composed(x.inputs[0].shape, x.params["index"], step.params["index"])
+        if index is not None:
+            return s.make(read, x.inputs, {"index": index}, step, not step.by_formula)
+    return None
+
+
+def _scatter(s: Simplifier, step: Step) -> Step | None:
+    """The gradient of a part of a part; that of a sum is the sum of those of its terms."""
+    (g,) = step.inputs
+    if s.sees(g, add) and all([_is_scattered(one) for one in _added(s, g)]):
+        parts = [s.make(scatter_add, (one,), step.params, step) for one in _added(s, g)]
+        total = parts[0]
+        for part in parts[1:]:
+            total = s.again(step, add, total, part)
+        return total
+    if s.sees(g, scatter_add):
+        index = _composed(step.shape, step.params["index"], g.params["index"])
+        if index is not None:
+            return s.make(scatter_add, g.inputs, step.params | {"index": index}, step)
+    return None
+
+
+def _is_scattered(step: Step) -> bool:
+    return step.operation is scatter_add
+
+
+def _composed(shape: Shape, first: Any, second: Any) -> Any:
+    """One index for two in a row, of slices without a stride and of whole numbers from 0 on."""
+    first, second = [index if isinstance(index, tuple) else (index,) for index in (first, second)]
+    if not all([_is_plain(part) for part in (*first, *second)]):
+        return None
+    found = [*first, *[slice(None)] * (len(shape) - len(first))]
+    free = [axis for axis, part in enumerate(found) if isinstance(part, slice)]
+    for axis, part in zip(free, second):
+        outer = found[axis]
+        start, stop = outer.start or 0, outer.stop
+        if isinstance(part, slice):
+            ends = [stop, None if part.stop is None else start + part.stop]
+            end = min([n for n in ends if n is not None], default=None)
+            begin = start + (part.start or 0)
+            found[axis] = slice(begin or None, end)
+        else:
+            found[axis] = start + part
+    while len(found) > 1 and found[-1] == slice(None):
+        found.pop()
+    return tuple(found) if len(found) > 1 else found[0]
+
+
+def _is_plain(part: Any) -> bool:
+    ends = (part.start or 0, part.stop or 0, part.step) if isinstance(part, slice) else (part, 0, None)
+    whole = all([isinstance(n, int) and not isinstance(n, bool | Length) for n in ends[:2]])
+    return whole and min(ends[:2]) >= 0 and ends[2] in (None, 1)
+
+
 def _power(s: Simplifier, step: Step) -> Step | None:
     if step.params["exponent"] == 0:
         return _number(1, step)  # also of 0 and nan, in NumPy
@@ -424,7 +482,7 @@ def _transpose(s: Simplifier, step: Step) -> Step | None:
     if s.sees(x, permute):
         x, axes = x.inputs[0], tuple([x.params["axes"][axis] for axis in axes])
         return s.make(permute, (x,), {"axes": axes}, step)
-    if s.sees(x, matmul_2d) and axes == (1, 0):
+    if s.sees(x, matmul_2d) and x.by_formula and axes == (1, 0):
         a, b = [
             s.make(permute, (one,), {"axes": axes}, _shaped(one, one.shape[::-1]))
             for one in x.inputs
@@ -582,6 +640,8 @@ RULES: dict[Primitive, tuple[Rule, ...]] = {
     sum_over: (_sum,),
     square: (_square,),
     where: (_where,),
+    read: (_read,),
+    scatter_add: (_scatter,),
 }
 # What the user wrote stays as it is, but for what the engine put around vectors.
 PLAIN_RULES: dict[Primitive, tuple[Rule, ...]] = {
@@ -589,4 +649,5 @@ PLAIN_RULES: dict[Primitive, tuple[Rule, ...]] = {
     reshape_to: (_reshape,),
     permute: (_same_axes,),
     multiply: (_times_seed,),
+    read: (_read,),
 }
