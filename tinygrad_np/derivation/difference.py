@@ -91,7 +91,7 @@ def compare(
         names = [name, *[keys[one] for one in (name,) if one in keys], *also.get(name, ())]
         there = next((other for other in names if other in found), None)
         other = found.get(there) if there is not None else None
-        if there is None:
+        if other is None or isinstance(other, list | tuple | dict):
             there, other = _of_round(one, found)
         rows.append(_row(str(one.which), one.line, written.get(there, ""), one.value, other))
     return Difference(tuple(rows))

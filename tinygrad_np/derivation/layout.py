@@ -35,6 +35,9 @@ WIDTH, SHORT = 76, 12
 SUMS = (arithmetic.add, arithmetic.subtract)
 
 
+ASSIGNED, APPENDED = "{target} {sign} {value}", "{target}.append({value})"
+
+
 @dataclass(eq=False)
 class Line:
     """One assignment.
@@ -53,8 +56,8 @@ class Line:
         The name of what it is the gradient of.
     sign : str
         ``=``, or ``+=`` and ``-=`` where a loop adds up.
-    append : bool
-        Whether the value goes to the end of the list ``target``.
+    form : str
+        The statement around target, sign and value.
     place : ast.expr or None
         What is set, as on paper: ``h[t + 1]``; by default the target.
     same_shape : bool
@@ -72,7 +75,7 @@ class Line:
     owner: Line | None = None
     derivative_of: str | None = None
     sign: str = "="
-    append: bool = False
+    form: str = ASSIGNED
     place: ast.expr | None = None
     same_shape: bool = True
     on_paper: bool = True
@@ -86,9 +89,7 @@ class Line:
 
     @property
     def text(self) -> str:
-        if self.append:
-            return f"{self.target}.append({self.expression})"
-        return f"{self.target} {self.sign} {self.expression}"
+        return self.form.format(target=self.target, sign=self.sign, value=self.expression)
 
 
 @dataclass(eq=False)
@@ -359,10 +360,12 @@ class Planner:
                     uses[one] += more
         if self.whole_sums:
             keep |= self._like_the_others(keep)
+        terms = self._terms()
         for step in self.order:
             owner, _ = self.cotangent_of.get(step, (None, 0))
+            term = self.whole_sums and step in terms and owner and not owner.name
             if owner is not None and owner.operation and owner in keep and not _is_spread(step):
-                keep.add(step)
+                keep |= set() if term else {step}
         keep |= self._like_the_others(keep)
         for step in list(keep):
             owner, _ = self.cotangent_of.get(step, (None, 0))
@@ -370,6 +373,11 @@ class Planner:
                 keep.add(owner)  # a dz needs a z
         keep |= self.uses.keys() & self._residual_names().keys()
         return {step for step in keep if step.operation is not None}
+
+    def _terms(self) -> set[Step]:
+        """What is needed for nothing but to be one term of a sum of the backward pass."""
+        sums = [one for one in self.order if one.operation in SUMS and one in self.backward]
+        return {one for total in sums for one in total.inputs if self.uses[one] == 1}
 
     def _like_the_others(self, keep: set[Step]) -> set[Step]:
         """What gets a line because most of its like do: the gradient of the first layer is needed
@@ -451,6 +459,9 @@ class Planner:
             holes[name] = self._operand(one, step)
             return Source(name)
 
+        zero = step.operation is arithmetic.add and not step.by_formula and step.inputs[0]
+        if zero and number_of(zero) == 0 and not self.whole_sums and step.dtype == step.inputs[1].dtype:
+            return self._operand(step.inputs[1], step)  # a sum that starts from 0
         arguments = [hole(one) for one in step.inputs]
         params = mapped(step.params, hole)
         params = {key: self._param(value, step) for key, value in params.items()}
@@ -505,6 +516,8 @@ class Planner:
             size = self._size(value, user)
             if size is not None:
                 return size
+            if isinstance(value, float) and value.is_integer() and user.by_formula:
+                return repr(int(value))
         return _number(value)
 
     def _arrays(self) -> set[Step]:
@@ -658,7 +671,7 @@ class Planner:
         length = rows[0] if rows is not None else repr(int(self.program.rows or 0))
         lines: dict[Step, Line] = {}
         for step in self.lined:
-            value = _Named(final, length).visit(self.trees[step])
+            value = signed(_Named(final, length).visit(self.trees[step]))
             owner, number = self.cotangent_of.get(step, (None, 0))
             variable = names.get(owner) if owner is not None and number == 0 else None
             lines[step] = Line(
@@ -1001,6 +1014,44 @@ def names_in(tree: ast.AST) -> set[str]:
 
 def _parsed(source: str) -> ast.expr:
     return ast.parse(source, mode="eval").body
+
+
+class _Signed(ast.NodeTransformer):
+    """``a - b`` for ``a + -b``, and ``-a * b`` for ``-(a * b)``."""
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        self.generic_visit(node)
+        match node:
+            case ast.UnaryOp(ast.USub(), ast.BinOp(a, ast.Mult() | ast.Div() as op, b)):
+                return ast.BinOp(self.visit(ast.UnaryOp(ast.USub(), a)), op, b)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Add | ast.Sub):
+            positive = without_sign(node.right)
+            if positive is not None:
+                op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+                return ast.BinOp(node.left, op, positive)
+        return node
+
+
+def without_sign(tree: ast.expr) -> ast.expr | None:
+    """A product or quotient without the minus before its first factor; None if there is none."""
+    match tree:
+        case ast.UnaryOp(ast.USub(), one) if not (
+            isinstance(one, ast.BinOp) and isinstance(one.op, ast.Add | ast.Sub)
+        ):
+            return one
+        case ast.BinOp(left, ast.Mult() | ast.Div() | ast.MatMult() as op, right):
+            rest = without_sign(left)
+            return None if rest is None else ast.BinOp(rest, op, right)
+    return None
+
+
+def signed(tree: ast.expr) -> ast.expr:
+    """An expression without a plus before a minus."""
+    return _Signed().visit(tree)  # type: ignore[no-any-return]
 
 
 def _product(tree: ast.expr) -> ast.expr:

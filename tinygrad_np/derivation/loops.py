@@ -23,7 +23,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..program import Step
-from .layout import Layout, Line, Loop, Round, identifier, names_in
+from .layout import (
+    APPENDED,
+    ASSIGNED,
+    SHORT,
+    WIDTH,
+    Layout,
+    Line,
+    Loop,
+    Round,
+    identifier,
+    names_in,
+    signed,
+    without_sign,
+)
 from .texts import RESERVED
 
 # Fewer rounds show no pattern, and a loop must save a quarter of the lines: three steps of a small
@@ -31,6 +44,7 @@ from .texts import RESERVED
 ROUNDS, SAVING = 3, 0.75
 # More lines in one round than this are not looked for.
 LONGEST = 300
+LONGEST_LINE = 92
 COUNTERS = {"time": ("t", "k", "i", "j", "n"), "list": ("i", "k", "j", "n", "t")}
 
 
@@ -46,7 +60,7 @@ class _DoesNotFit(Exception):
 class Spec(NamedTuple):
     """What stands in an open place in round ``t``.
 
-    ``kind`` is "name" (always ``key``), "number", "item" (of the list of arguments ``key``), "own"
+    ``kind`` is "name" (always ``key``), "constant", "power" (see `Power`), "number", "item" (of the list of arguments ``key``), "own"
     (what line ``key`` computed ``shift`` rounds ago), "other" (the same of another loop) or
     "gradient" (of the backward loop). Numbers and indices are ``slope * t + start``.
     """
@@ -74,14 +88,55 @@ class Final(ast.Name):
     """A name that is no open place."""
 
 
+class Power(NamedTuple):
+    """A float that changes from round to round: ``scale * base ** n``, or 1 less that."""
+
+    scale: float
+    base: float
+    from_one: bool
+
+    def at(self, n: int) -> float:
+        value = self.scale * self.base**n
+        return 1 - value if self.from_one else value
+
+    def source(self, exponent: ast.expr) -> ast.expr:
+        value: ast.expr = ast.BinOp(ast.Constant(self.base), ast.Pow(), exponent)
+        if self.scale != 1:
+            value = ast.BinOp(ast.Constant(self.scale), ast.Mult(), value)
+        return ast.BinOp(ast.Constant(1), ast.Sub(), value) if self.from_one else value
+
+
+def _power(now: float, before: float, t: int, steps: int) -> Spec:
+    """The power that two rounds suggest: as of a decaying learning rate, or a bias correction."""
+    if 0 < before < 1 and 0 < now < 1:
+        base = _short(((1 - now) / (1 - before)) ** (1 / steps))
+        n = np.log(1 - now) / np.log(base) if 0 < base < 1 else np.nan
+        if np.isfinite(n) and abs(n - round(n)) < 1e-6:
+            return Spec("power", Power(1.0, base, True), 1, round(n) - t)
+    if now * before > 0:
+        base = _short((now / before) ** (1 / steps))
+        return Spec("power", Power(_short(now / base**t), base, False), 1, 0)
+    raise _DoesNotFit
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.11g}")
+
+
+def _text(tree: ast.AST) -> str:
+    """An expression as source in which floats that differ by rounding are the same."""
+    floats = r"\d+\.\d+(?:e[-+]?\d+)?|\d+e-\d+"
+    return re.sub(floats, lambda found: f"{float(found.group()):.11g}", ast.unparse(tree))
+
+
 def _is_open(node: Any) -> bool:
     if isinstance(node, ast.Constant):
-        return type(node.value) is int
+        return type(node.value) in (int, float)
     return isinstance(node, ast.Name) and not isinstance(node, Final) and node.id != "np"
 
 
 def _places(tree: ast.AST) -> list[Any]:
-    """The names and whole numbers in an expression, in their order; called functions are none."""
+    """The names and numbers in an expression, in their order; called functions are none."""
     found: list[Any] = []
 
     def visit(node: Any) -> None:
@@ -114,6 +169,10 @@ def _with_places(tree: Any, fill: Callable[[Any], ast.expr]) -> Any:
     return type(tree)(
         **{name: _with_places(one, fill) for name, one in ast.iter_fields(tree)}
     )
+
+
+def _place(place: Any) -> ast.expr:
+    return ast.Name(place) if isinstance(place, str) else ast.Constant(place)
 
 
 def _skeleton(tree: ast.expr) -> str:
@@ -157,26 +216,29 @@ def _specs(tree: ast.AST) -> Iterator[Spec]:
 
 
 def terms_of(tree: ast.expr) -> list[ast.expr]:
-    """The terms of a sum; those that are subtracted with a sign."""
+    """The terms of a sum; those that are subtracted with a sign before the whole."""
     match tree:
         case ast.BinOp(a, ast.Add(), b):
             return [*terms_of(a), *terms_of(b)]
         case ast.BinOp(a, ast.Sub(), b):
             return [*terms_of(a), *[_negative(one) for one in terms_of(b)]]
-    return [tree]
+    positive = without_sign(tree)
+    return [tree if positive is None else ast.UnaryOp(ast.USub(), positive)]
 
 
 def _negative(tree: ast.expr) -> ast.expr:
-    if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
-        return tree.operand
-    return ast.UnaryOp(ast.USub(), tree)
+    return tree.operand if _is_negative(tree) else ast.UnaryOp(ast.USub(), tree)  # type: ignore[attr-defined]
+
+
+def _is_negative(tree: ast.expr) -> bool:
+    return isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub)
 
 
 def _sum(terms: Sequence[ast.expr]) -> ast.expr:
-    ordered = sorted(terms, key=lambda one: isinstance(one, ast.UnaryOp))
+    ordered = sorted(terms, key=_is_negative)
     total = ordered[0]
     for one in ordered[1:]:
-        minus = isinstance(one, ast.UnaryOp) and isinstance(one.op, ast.USub)
+        minus = _is_negative(one)
         total = ast.BinOp(total, ast.Sub() if minus else ast.Add(), _negative(one) if minus else one)
     return total
 
@@ -364,35 +426,48 @@ class _Finder:
             list(self.lines[start + t * period : start + (t + 1) * period]) for t in range(count)
         ]
         own = {line.target: (m, t) for t, lines in enumerate(rounds) for m, line in enumerate(lines)}
-        run = Run(start, period, count, rounds)
-        t = 3 if count > 3 else 2
-        now, before = start + t * period, start + (t - 1) * period
+        for t in (3, 2):
+            run = Run(start, period, count, rounds)
+            if t < count and self._is_learned(run, t, own) and self._is_cut(run, own):
+                return run
+        return None
+
+    def _is_learned(self, run: Run, t: int, own: Mapping[str, tuple[int, int]]) -> bool:
+        """Whether two rounds give templates."""
+        now, before = run.start + t * run.period, run.start + (t - 1) * run.period
         try:
-            for m in range(period):
+            for m in range(run.period):
                 if len(self.leaves[now + m]) != len(self.leaves[before + m]):
-                    return None
+                    return False
                 specs = iter([
                     self._spec(a, b, m, t, own)
                     for a, b in zip(self.leaves[now + m], self.leaves[before + m])
                 ])  # fmt: skip
                 run.templates.append(
-                    _with_places(rounds[t][m].value, lambda _, specs=specs: Open(next(specs)))
+                    _with_places(run.rounds[t][m].value, lambda _, specs=specs: Open(next(specs)))
                 )
         except _DoesNotFit:
-            return None
+            return False
+        return True
+
+    def _is_cut(self, run: Run, own: Mapping[str, tuple[int, int]]) -> bool:
+        """Whether enough rounds from the first on are as the templates say; the others are cut."""
         fitting = 0
-        while fitting < count and all(self._fits(run, m, fitting, own) for m in range(period)):
+        while fitting < run.count and all(
+            self._fits(run, m, fitting, own) for m in range(run.period)
+        ):
             fitting += 1
-        if fitting < ROUNDS:
-            return None
-        run.count, run.rounds = fitting, rounds[:fitting]
-        for values in run.initial.values():
-            if sorted(values) != list(range(-len(values), 0)):
-                return None
-        return run
+        run.count, run.rounds = fitting, run.rounds[:fitting]
+        return fitting >= ROUNDS and all(
+            sorted(values) == list(range(-len(values), 0)) for values in run.initial.values()
+        )
 
     def _spec(self, now: Any, before: Any, m: int, t: int, own: Mapping[str, tuple[int, int]]) -> Spec:
         """What a place holds, judged by two rounds."""
+        if isinstance(now, float | int) and now == before:
+            return Spec("constant", now)
+        if isinstance(now, float):
+            return _power(now, before, t, 1)
         if isinstance(now, int):
             slope = now - before
             return Spec("number", None, slope, now - slope * t)
@@ -420,7 +495,7 @@ class _Finder:
                 known = run.initial.setdefault(spec.key, {}).setdefault(t + spec.start, tree)
                 return ast.unparse(known) == ast.unparse(tree)
             wanted = self.recorded(run, spec, t)
-            return wanted is not None and ast.unparse(wanted) == ast.unparse(tree)
+            return wanted is not None and _text(wanted) == _text(tree)
 
         return _matched(run.templates[m], run.rounds[t][m].value, accept)
 
@@ -430,6 +505,10 @@ class _Finder:
         match spec.kind:
             case "name":
                 return ast.Name(spec.key)
+            case "constant":
+                return ast.Constant(spec.key)
+            case "power":
+                return ast.Constant(spec.key.at(n))
             case "number":
                 return ast.Constant(n) if n >= 0 else None
             case "item":
@@ -472,6 +551,8 @@ class Group:
         Templates of its terms: those computed in its own round, and those in the round after.
     seed : list of ast.expr
         Terms that the last round has beside.
+    other_name : tuple or None
+        The group whose gradient is the same in the last round, which has no line of its own then.
     """
 
     key: tuple[Any, ...]
@@ -481,6 +562,7 @@ class Group:
     seed: list[ast.expr] = field(default_factory=list)
     name: str = ""
     saved: bool = False
+    other_name: tuple[Any, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -635,22 +717,14 @@ class _Roller:
     def _templates_of(self, run: Run) -> None:
         back, last = run.backward, run.count - 1
         assert back is not None
-        for group in back.groups.values():
-            split = {t: self._split(line, run, t) for t, line in group.lines.items()}
-            if last not in split or any(t not in split for t in range(1, run.count)):
-                raise _DoesNotFit(run)
-            group.own = self._common([split[1][0], split[2][0]], [1, 2], run)
-            carried = [split[t][1] for t in range(last) if t in split]
-            if any(carried):
-                if group.key[0] != "of":
-                    raise _DoesNotFit(run)
-                pair = (1, 2) if last > 2 else (1, 0)
-                if any(t not in split for t in pair):
-                    raise _DoesNotFit(run)
-                group.carried = self._common(
-                    [split[t][1] for t in pair], [t + 1 for t in pair], run
-                )
-            for t, (own, later) in split.items():
+        halves = {
+            key: {t: self._split(line, run, t) for t, line in group.lines.items()}
+            for key, group in back.groups.items()
+        }
+        for key, group in back.groups.items():
+            self._learn(group, halves[key], run)
+        for key, group in back.groups.items():
+            for t, (own, later) in halves[key].items():
                 seed = self._without(own, group.own, run, t)
                 if seed is None or (seed and (t != last or not group.carried)):
                     raise _DoesNotFit(run)
@@ -674,6 +748,33 @@ class _Roller:
                     raise _DoesNotFit(run)
             mine = {id(tree) for one in parts.values() for tree in one}
             self.rest[name] = [tree for tree in terms if id(tree) not in mine]
+
+    def _learn(
+        self, group: Group, halves: Mapping[int, tuple[list[ast.expr], list[ast.expr]]], run: Run
+    ) -> None:
+        """The templates of a group, from two rounds."""
+        last = run.count - 1
+        if any(t not in halves for t in range(1, last)):
+            raise _DoesNotFit(run)
+        pair = (1, 2) if last > 2 else (1, 0)
+        if any(t not in halves for t in pair):
+            raise _DoesNotFit(run)
+        pairs = [one for one in ((1, 2), (1, 0)) if one[1] in halves]
+        group.own = max(
+            [self._common([halves[t][0] for t in one], one, run) for one in pairs], key=len
+        )
+        if any(halves[t][1] for t in range(last) if t in halves):
+            if group.key[0] != "of":
+                raise _DoesNotFit(run)
+            later = [t + 1 for t in pair]
+            group.carried = self._common([halves[t][1] for t in pair], later, run)
+        if last not in halves:
+            # What the last round's gradient would be has another name already.
+            match group.own:
+                case [Open() as alone] if group.carried and alone.spec.kind == "gradient":
+                    group.other_name = alone.spec.key
+                case _:
+                    raise _DoesNotFit(run)
 
     def _split(self, line: Line, run: Run, t: int) -> tuple[list[ast.expr], list[ast.expr]]:
         """The terms of the line's own round (or of no round), and those of the round after it."""
@@ -709,8 +810,8 @@ class _Roller:
         return _skeleton(tree), *[self._key(place, run, t) for place in _places(tree)]
 
     def _key(self, place: Any, run: Run, t: int) -> Any:
-        if isinstance(place, int):
-            return "#"
+        if isinstance(place, int | float):
+            return type(place)
         for kind, known in (("gradient", self.gradient), ("own", self.place)):
             found = known.get(place)
             if found is not None and found.run is run:
@@ -727,6 +828,10 @@ class _Roller:
                 raise _DoesNotFit(run)
             return slope, a - slope * t
 
+        if isinstance(now, float | int) and now == then:
+            return Spec("constant", now)
+        if isinstance(now, float):
+            return _power(now, then, t, t - u) if t > u else _power(then, now, u, u - t)
         if isinstance(now, int):
             return Spec("number", None, *line(now, then))
         for kind, known in (("gradient", self.gradient), ("own", self.place)):
@@ -736,19 +841,19 @@ class _Roller:
             if a is not None:
                 other = "other" if kind == "own" else "other gradient"
                 return Spec(other, (a.run, a.line), *line(a.t, known[then].t))
+        if now == then:
+            return Spec("name", now)
         for pattern, i in self.finder.item.get(now, ()):
             for other, k in self.finder.item.get(then, ()):
-                if pattern == other and (i != k or now == then):
+                if pattern == other:
                     return Spec("item", pattern, *line(i, k))
-        if now != then:
-            raise _DoesNotFit(run)
-        return Spec("name", now)
+        raise _DoesNotFit(run)
 
     def _without(
         self, terms: Sequence[ast.expr], templates: Sequence[ast.expr], run: Run, t: int
     ) -> list[ast.expr] | None:
         """The terms that no template gives in round ``t``; None if a template gives another one."""
-        left = {id(tree): ast.unparse(tree) for tree in terms}
+        left = {id(tree): _text(tree) for tree in terms}
         for template in templates:
             wanted = self.recorded(template, run, t)
             found = next((one for one, text in left.items() if text == wanted), None)
@@ -767,7 +872,10 @@ class _Roller:
             found: ast.expr | None
             if spec.kind == "gradient":
                 assert run.backward is not None
-                line = run.backward.groups[spec.key].lines.get(n)
+                group = run.backward.groups[spec.key]
+                if group.other_name is not None and n == run.count - 1:
+                    group = run.backward.groups[group.other_name]
+                line = group.lines.get(n)
                 found = None if line is None else ast.Name(line.target)
             elif spec.kind == "other gradient":
                 other, key = spec.key
@@ -779,7 +887,7 @@ class _Roller:
             return found or ast.Name("_")
 
         tree = _closed(template, fill)
-        return None if missing else ast.unparse(tree)
+        return None if missing else _text(tree)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -811,7 +919,7 @@ class _Writer:
         self.items = self._item_gradients()
         before = self._forward()
         after = self._backward()
-        body = [*before, *after]
+        body = self._shortened([*before, *after])
         gradients = [
             {key: ast.unparse(self._outer(ast.Name(name))) for key, name in one.items()}
             for one in self.old.gradients
@@ -840,7 +948,7 @@ class _Writer:
         """The lists of arguments that loops read."""
         used = self.roller.used_lists
         for run in self.roller.runs:
-            for tree in run.templates:
+            for tree in [*run.templates, *_backward_trees(run)]:
                 for spec in _specs(tree):
                     if spec.kind == "item":
                         used[spec.key] = self.roller.lists[spec.key]
@@ -865,10 +973,7 @@ class _Writer:
         for run in self.roller.runs:
             back = run.backward
             assert back is not None
-            trees = [
-                tree for group in back.groups.values() for tree in [*group.own, *group.carried]
-            ] + [tree for added in back.added.values() for tree in added]  # fmt: skip
-            for tree in trees:
+            for tree in _backward_trees(run):
                 for spec in _specs(tree):
                     self._save(run, spec)
             for m, tree in enumerate(run.templates):
@@ -935,10 +1040,9 @@ class _Writer:
             items = any(spec.kind == "item" for tree in run.templates for spec in _specs(tree))
             bases = self._bases(run)
             for m, base in bases.items():
-                several = f"{base}s" if base in self.old.arguments else f"{base}2"
-                run.names[m] = give(
-                    base, several, f"{base}2", f"{base}3", again=self._free_again(base, run, m)
-                )
+                several = f"{base}s" if base in self.old.arguments else f"{base}_2"
+                again = self._free_again(base, run, m)
+                run.names[m] = give(base, several, f"{base}_2", again=again)
                 if run.names[m] == f"{base}s":
                     self.letters[run.names[m]] = base
                 if m in run.saved:
@@ -969,6 +1073,7 @@ class _Writer:
         counters = {run.counter for run in roller.runs}
         if counters & taken:
             raise _DoesNotFit
+        self.taken = taken | counters | {line.target for line in self.old.lines}
 
     def _readers(self, name: str) -> list[Any]:
         """What reads a name that no loop computes: lines outside, and loops."""
@@ -982,8 +1087,7 @@ class _Writer:
         for run in self.roller.runs:
             assert run.backward is not None
             groups = run.backward.groups.values()
-            trees = [*run.templates, *[tree for one in groups for tree in [*one.own, *one.carried]]]
-            trees += [tree for added in run.backward.added.values() for tree in added]
+            trees = [*run.templates, *_backward_trees(run)]
             firsts = [tree for values in run.initial.values() for tree in values.values()]
             seeds = [tree for one in groups for tree in one.seed]
             found += [run] * any(Spec("name", name) in _specs(tree) for tree in trees)
@@ -1024,8 +1128,9 @@ class _Writer:
             line = run.rounds[1][m]
             base = identifier(line.step.name) if line.step.name else line.target
             base = re.sub(r"(_?\d+)+$", "", base) or "v"
-            letters = (base, "u", "s", "r", "q", f"{base}_")
-            found[m] = next((one for one in letters if one not in found.values()), line.target)
+            more = [base + "_" * n for n in range(1, run.period + 1)]
+            letters = (base, "u", "s", "r", "q", *more)
+            found[m] = next(one for one in letters if one not in found.values())
         return found
 
     def _derivatives(self) -> dict[str, str]:
@@ -1093,7 +1198,11 @@ class _Writer:
         def fill(spec: Spec) -> ast.expr:
             match spec.kind:
                 case "name":
-                    return ast.Name(spec.key)
+                    return self._name(spec.key)
+                case "constant":
+                    return ast.Constant(spec.key)
+                case "power":
+                    return spec.key.source(affine(1, spec.start, counter))  # type: ignore[no-any-return]
                 case "number":
                     return affine(spec.slope, spec.start, counter)
                 case "item":
@@ -1116,7 +1225,7 @@ class _Writer:
             group = other.backward.groups[key]
             return _item(group.name, affine(spec.slope, spec.start, counter))
 
-        return _signed(_closed(template, fill))
+        return signed(_closed(template, fill))
 
     def _gradient(self, group: Group, run: Run) -> ast.expr:
         """A gradient in its own round."""
@@ -1130,7 +1239,7 @@ class _Writer:
         tree = self._listed(tree)
 
         def fill(place: Any) -> ast.expr:
-            return ast.Constant(place) if isinstance(place, int) else self._name(place)
+            return self._name(place) if isinstance(place, str) else ast.Constant(place)
 
         return _with_places(tree, fill)  # type: ignore[no-any-return]
 
@@ -1205,9 +1314,43 @@ class _Writer:
 
     # -- lines ---------------------------------------------------------------------------------------
 
-    def _line(self, target: str, value: ast.expr, like: Line, **more: Any) -> Line:
-        line = replace(like, target=target, value=value, owner=None, **more)
-        return line
+    @staticmethod
+    def _line(target: str, value: ast.expr, like: Line, **more: Any) -> Line:
+        return replace(like, target=target, value=value, owner=None, **more)
+
+    def _shortened(self, body: list[Line | Loop]) -> list[Line | Loop]:
+        """Lines that are too long with their part in a line of its own before."""
+        found: list[Line | Loop] = []
+        for one in body:
+            if isinstance(one, Loop):
+                lines = self._in_parts(one.lines, 4)
+                one.indexed |= {line.target: 0 for line in lines if line not in one.lines}
+                one.lines[:] = lines
+                found.append(one)
+            else:
+                found += self._in_parts([one], 0)
+        return found
+
+    def _in_parts(self, lines: Sequence[Line], indent: int) -> list[Line]:
+        found: list[Line] = []
+        for line in lines:
+            while len(line.text) + indent > LONGEST_LINE:
+                part = _longest_part(line.value)
+                if part is None:
+                    break
+                name = next(one for one in _part_names() if one not in self.taken)
+                self.taken.add(name)
+                self.shapes[name] = line.step.shape
+                first = self._line(
+                    name, part, line, sign="=", form=ASSIGNED, place=None, same_shape=False,
+                    summed=False, derivative_of=None,
+                )  # fmt: skip
+                first.owner = line.owner
+                found.append(first)
+                replaced = _replaced(line.value, _text(part), name)
+                line.value = _with_places(replaced, _place)
+            found.append(line)
+        return found
 
     def _forward(self) -> list[Line | Loop]:
         body: list[Line | Loop] = []
@@ -1246,7 +1389,7 @@ class _Writer:
             value = self._inner(run.templates[m], run)
             index = affine(1, run.offset(m), run.counter)
             line = self._line(
-                name, value, like, append=m in run.saved, same_shape=self._same_shape(run, m),
+                name, value, like, form=APPENDED if m in run.saved else ASSIGNED, same_shape=self._same_shape(run, m),
                 place=_item(name, index) if m in run.saved or not first else None,
             )  # fmt: skip
             if first and m not in run.saved and isinstance(values[0], ast.Constant):
@@ -1261,7 +1404,7 @@ class _Writer:
             (line,) = loop.lines
             rounds = ast.Call(ast.Name("range"), [ast.Constant(run.count)], [])
             each = ast.comprehension(ast.Name(run.counter), rounds, [], 0)
-            return [replace(line, value=ast.ListComp(line.value, [each]), append=False, place=None)]
+            return [replace(line, value=ast.ListComp(line.value, [each]), form=ASSIGNED, place=None)]
         if empty:
             names = ", ".join([name for name, _ in empty])
             lists = ast.Tuple([ast.List([]) for _ in empty]) if len(empty) > 1 else ast.List([])
@@ -1363,10 +1506,10 @@ class _Writer:
                 wanted = [self.roller.recorded(tree, run, 0) for tree in group.carried]
                 if None in wanted:
                     continue
-                dumps = [ast.unparse(one) for one in terms]
+                dumps = [_text(one) for one in terms]
                 if not (Counter(wanted) - Counter(dumps)):
                     for text in wanted:
-                        i = [ast.unparse(one) for one in terms].index(text or "")
+                        i = [_text(one) for one in terms].index(text or "")
                         del terms[i]
                     terms = [Final(group.name), *terms]
                 elif len(wanted) == 1:
@@ -1386,7 +1529,7 @@ class _Writer:
                 zeros = self._zeros(line.step, self._outer(ast.Name(line.derivative_of or "")))
                 body.append(self._line(name, zeros, line, on_paper=False))
         for group in groups:
-            like = group.lines[run.count - 1]
+            like = group.lines[1]
             self.shapes[group.name] = like.step.shape
             if group.key[0] == "of":
                 loop.indexed[group.name] = run.offset(group.key[1])
@@ -1404,16 +1547,14 @@ class _Writer:
                 place = _item(group.name, ast.Constant(run.count - 1 + run.offset(m)))
                 line = self._line(group.name, value, like, place=place)
                 if group.seed:
-                    self._own(line, like)
+                    self._own(line, group.lines[run.count - 1])
                 body.append(line)
         waiting = dict(back.added)
         seen: set[tuple[Any, ...]] = set()
         for group in sorted(groups, key=lambda one: self._rank(one, run)):
             if group.own:
-                value = _sum([
-                    *[ast.Name(group.name)] * bool(group.carried),
-                    *[self._inner(tree, run) for tree in group.own],
-                ])  # fmt: skip
+                handed = [ast.Name(group.name)] * bool(group.carried)
+                value = signed(_sum([*handed, *[self._inner(tree, run) for tree in group.own]]))
                 loop.lines.append(self._group_line(group, run, value))
             seen.add(group.key)
             for name in [one for one in waiting if self._reads(waiting[one]) <= seen]:
@@ -1477,14 +1618,18 @@ class _Writer:
         like = self.roller.sums[name]
         found = []
         for tree in templates:
-            value = self._inner(tree, run)
+            value = terms_of(self._inner(tree, run))[0]
             target: ast.expr = ast.Name(name)
-            negative = isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub)
+            negative = _is_negative(value)
             value = _negative(value) if negative else value
-            part = _scattered(value, run.counter)
-            if part is not None:
+            part = _scattered(value)
+            form, place, sign = ASSIGNED, None, "-=" if negative else "+="
+            if part is not None and _sets_once(part[1], run.counter):
                 value, target = part[0], ast.Subscript(ast.Name(name), part[1])
-            line = self._line(ast.unparse(target), value, like, sign="-=" if negative else "+=")
+            elif part is not None and not negative:
+                value, place = part[0], ast.Subscript(ast.Name(name), part[1])
+                form = f"np.add.at({{target}}, {_index_source(part[1])}, {{value}})"
+            line = self._line(ast.unparse(target), value, like, sign=sign, form=form, place=place)
             alone = len(templates) == 1 and part is None and name not in self.added_to
             self.added_to.add(name)
             line.summed = alone
@@ -1540,7 +1685,9 @@ class _Writer:
             group = free[0]
             left.remove(group)
             m = group.key[1]
-            value = _sum([self._inner(tree, run) for tree in group.carried])
+            value = signed(_sum([self._inner(tree, run) for tree in group.carried]))
+            if ast.unparse(value) == group.name:
+                continue  # it stays what it is
             place = _item(group.name, affine(1, run.offset(m) - 1, run.counter))
             like = group.lines[0] if 0 in group.lines else group.lines[1]
             line = self._line(group.name, value, like, place=place)
@@ -1550,26 +1697,45 @@ class _Writer:
         return found
 
 
+def _backward_trees(run: Run) -> list[ast.expr]:
+    """The templates of a backward loop."""
+    assert run.backward is not None
+    groups = run.backward.groups.values()
+    found = [tree for group in groups for tree in [*group.own, *group.carried]]
+    return found + [tree for added in run.backward.added.values() for tree in added]
+
+
 def loop_index(group: Group, run: Run) -> int:
     """What to add to the counter for the index that a gradient has on paper."""
     return run.offset(group.key[1]) if group.key[0] == "of" else 0
 
 
-class _Signed(ast.NodeTransformer):
-    """``a - b`` for ``a + -b``."""
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        self.generic_visit(node)
-        match node:
-            case ast.BinOp(a, ast.Add() | ast.Sub() as op, ast.UnaryOp(ast.USub(), b)) if not isinstance(
-                b, ast.BinOp
-            ) or not isinstance(b.op, ast.Add | ast.Sub):
-                return ast.BinOp(a, ast.Sub() if isinstance(op, ast.Add) else ast.Add(), b)
-        return node
+def _part_names() -> Iterator[str]:
+    yield "v"
+    n = 1
+    while True:
+        n += 1
+        yield f"v{n}"
 
 
-def _signed(tree: Any) -> ast.expr:
-    return _Signed().visit(tree)  # type: ignore[no-any-return]
+def _longest_part(tree: ast.expr) -> ast.expr | None:
+    """The longest part of an expression that still fits a line of its own."""
+    parts: list[ast.expr] = []
+
+    def visit(node: ast.AST) -> None:
+        for name, value in ast.iter_fields(node):
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, ast.ListComp | ast.Slice) or name in ("slice", "func"):
+                    continue
+                if isinstance(one, ast.BinOp | ast.Call):
+                    parts.append(one)
+                if isinstance(one, ast.AST):
+                    visit(one)
+
+    visit(tree)
+    lengths = [len(ast.unparse(one)) for one in parts]
+    fitting = [n for n in lengths if SHORT < n <= WIDTH]
+    return parts[lengths.index(max(fitting))] if fitting else None
 
 
 def _added_up(line: Line) -> Line:
@@ -1588,21 +1754,31 @@ def _added_up(line: Line) -> Line:
 def _replaced(tree: ast.expr, text: str, name: str) -> ast.expr:
     class Replacer(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> Any:
-            if isinstance(node, ast.expr) and ast.unparse(node) == text:
+            if isinstance(node, ast.BinOp | ast.Call) and _text(node) == text:
                 return Final(name)
             return super().visit(node)
 
     return Replacer().visit(tree)  # type: ignore[no-any-return]
 
 
-def _scattered(tree: ast.expr, counter: str) -> tuple[ast.expr, ast.expr] | None:
-    """``g`` and the index of ``scatter_add(g, index, shape)``, if that sets each element once."""
+def _scattered(tree: ast.expr) -> tuple[ast.expr, ast.expr] | None:
+    """``g`` and the index of ``scatter_add(g, index, shape)``."""
     match tree:
+        case ast.Call(ast.Name("scatter_add"), [g, ast.Subscript(ast.Attribute(attr="s_"), index), _]):
+            return g, index
         case ast.Call(ast.Name("scatter_add"), [g, index, _]):
-            inside = index.slice if isinstance(index, ast.Subscript) else index
-            parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
-            return (g, inside) if all(_is_basic(part, counter) for part in parts) else None
+            return g, index
     return None
+
+
+def _index_source(index: ast.expr) -> str:
+    has_slice = any(isinstance(one, ast.Slice) for one in ast.walk(index))
+    return f"np.s_[{ast.unparse(index)}]" if has_slice else ast.unparse(index)
+
+
+def _sets_once(index: ast.expr, counter: str) -> bool:
+    parts = index.elts if isinstance(index, ast.Tuple) else [index]
+    return all(_is_basic(part, counter) for part in parts)
 
 
 def _is_basic(part: ast.expr, counter: str) -> bool:

@@ -409,7 +409,8 @@ class Derivation:
         if self.layout.rows is not None:
             name, _ = self.layout.rows
             space[name] = len(space[self.layout.rows[1]])
-        exec("\n".join([*self._helpers, *lines]), space)
+        needed = helpers(_called("\n".join(lines)), self.layout.operations)
+        exec("\n".join([*needed.values(), *self._helpers, *lines]), space)
         return {line.target: space[line.target] for line in self.layout.recorded}
 
 

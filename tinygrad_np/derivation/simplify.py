@@ -273,6 +273,15 @@ def _times(s: Simplifier, step: Step) -> Step | None:
         if s.sees(one, divide) and is_scalar(one.inputs[1]):
             product = s.again(step, multiply, *_swapped(one.inputs[0], other, one is b))
             return s.again(step, divide, product, one.inputs[1])
+    if m is not None and s.sees(b, divide):
+        k, rest = _coefficient(s, b.inputs[1])
+        if k != 1 and k * (m // k) == m:
+            quotient = s.again(step, divide, b.inputs[0], rest)
+            return s.again(step, multiply, _number(_folded(m / k), step), quotient)
+    if m is not None and s.sees(b, multiply) and s.sees(b.inputs[0], divide):
+        first, second = b.inputs
+        if _coefficient(s, first.inputs[1])[0] not in (0, 1) and tuple(first.shape) == tuple(b.shape):
+            return s.again(step, multiply, s.again(step, multiply, a, first), second)
     if s.sees(b, multiply):
         first, second = b.inputs
         k = number_of(first)
@@ -307,6 +316,9 @@ def _over(s: Simplifier, step: Step) -> Step | None:
         return s.spread(s.again(step, divide, a.inputs[0], b), step)
     if s.sees(a, multiply) and n is not None and number_of(a.inputs[0]) == n:
         return s.spread(a.inputs[1], step)
+    (m, x), (k, y) = _coefficient(s, a), _coefficient(s, b)
+    if n is None and k != 1 and k * (m // k) == m:
+        return s.again(step, divide, s.again(step, multiply, _number(_folded(m / k), step), x), y)
     return None
 
 
@@ -507,6 +519,8 @@ def _reshape(s: Simplifier, step: Step) -> Step | None:
             return s.make(sum_over, x.inputs, x.params | {"keepdims": False}, step)
     if number_of(x) is not None:
         return s.spread(x, step)
+    if s.sees(x, negative):
+        return s.again(step, negative, s.make(reshape_to, x.inputs, step.params, step))
     return None
 
 
