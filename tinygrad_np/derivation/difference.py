@@ -90,8 +90,8 @@ def compare(
     for name, one in quantities.items():
         names = [name, *[keys[one] for one in (name,) if one in keys], *also.get(name, ())]
         there = next((other for other in names if other in found), None)
-        other = found.get(there) if there is not None else None
-        if other is None or isinstance(other, list | tuple | dict):
+        other = None if there is None else found[there]
+        if there is None or isinstance(other, list | tuple | dict):
             there, other = _of_round(one, found)
         rows.append(_row(str(one.which), one.line, written.get(there, ""), one.value, other))
     return Difference(tuple(rows))
@@ -107,17 +107,19 @@ def _copies(arrays: Mapping[str, Any]) -> dict[str, Any]:
 def _of_round(one: Quantity, found: Mapping[str, Any]) -> tuple[str, Any]:
     """Their name and value of what a round of a loop computes, if there is one."""
     which = one.which
-    if which.index is None:
+    if which.number is None:
         return which.name, None
     for name in dict.fromkeys([which.name, which.name.removesuffix("s"), f"{which.name}s"]):
         there = found.get(name)
+        if there is None:
+            continue
         items = isinstance(there, list | tuple | dict) or np.ndim(there) == np.ndim(one.value) + 1
-        if there is not None and items:
-            for index in (which.index, which.index - which.offset):
+        if items:
+            for index in (which.number, which.number - which.offset):
                 item = _item_of(there, index)
                 if np.shape(item) == np.shape(one.value) and item is not None:
                     return name, item
-        if there is not None and not items and which.last:
+        elif which.last:
             return name, there
     return which.name, None
 

@@ -151,7 +151,9 @@ class Latex(ast.NodeVisitor):
     def visit_Name(self, node: ast.Name) -> str:
         name = self._named(node.id)
         if node.id in self.indexed:
-            return with_index(name, f"{name_in_latex(self.counter, {})}{self._plus(self.indexed[node.id])}")
+            return with_index(
+                name, f"{name_in_latex(self.counter, {})}{self._plus(self.indexed[node.id])}"
+            )
         if node.id in self.lengths:
             return self._items(node.id, 0, self.lengths[node.id])
         return name
@@ -213,7 +215,9 @@ class Latex(ast.NodeVisitor):
         if self.counter and any(
             isinstance(one, ast.Name) and one.id == self.counter for one in ast.walk(node.slice)
         ):
-            return with_index(inner, ",".join([self._index(part) for part in parts]).replace(" ", ""))
+            return with_index(
+                inner, ",".join([self._index(part) for part in parts]).replace(" ", "")
+            )
         match parts:
             case [ast.Call(func=ast.Attribute(attr="arange")), ast.Name() as picked]:
                 return f"{inner}_{{n, {self.visit(picked)}_{{n}}}}"
@@ -223,11 +227,13 @@ class Latex(ast.NodeVisitor):
         """An item of a list, or of what each round of a loop sets."""
         match index:
             case ast.Slice(lower, upper):
-                start = lower.value if isinstance(lower, ast.Constant) else 0
-                stop = upper.value if isinstance(upper, ast.Constant) else self.lengths[name]
-                return self._items(name, start, stop)
-            case ast.UnaryOp(ast.USub(), ast.Constant(n)):
-                return with_index(self._named(name), str(self.lengths[name] - n))
+                ends = [
+                    ast.literal_eval(end) if end is not None else None for end in (lower, upper)
+                ]
+                return self._items(name, ends[0] or 0, ends[1] or self.lengths[name])
+            case ast.UnaryOp(ast.USub()):
+                place = self.lengths[name] + ast.literal_eval(index)
+                return with_index(self._named(name), str(place))
         return with_index(self._named(name), self.visit(index).replace(" ", ""))
 
     def _index(self, part: ast.expr) -> str:

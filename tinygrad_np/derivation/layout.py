@@ -121,12 +121,12 @@ class Loop:
 
 
 class Round(NamedTuple):
-    """Which value a line is: that of a variable, or, with an index, an item of a list.
+    """Which value a line is: that of a variable, or, with a number, an item of a list.
 
     Attributes
     ----------
     name : str
-    index : int or None
+    number : int or None
     offset : int
         The number of items of the list that are there before the first round.
     last : bool
@@ -134,12 +134,12 @@ class Round(NamedTuple):
     """
 
     name: str
-    index: int | None = None
+    number: int | None = None
     offset: int = 0
     last: bool = True
 
     def __str__(self) -> str:
-        return self.name if self.index is None else f"{self.name}[{self.index}]"
+        return self.name if self.number is None else f"{self.name}[{self.number}]"
 
 
 @dataclass(eq=False)
@@ -398,7 +398,13 @@ class Planner:
                 continue
             if owner is not None or step in self.backward:
                 like.setdefault(
-                    (owner is None, of.operation, step.operation, frozenset(users.get(of, ())), number),
+                    (
+                        owner is None,
+                        of.operation,
+                        step.operation,
+                        frozenset(users.get(of, ())),
+                        number,
+                    ),
                     [],
                 ).append(step)
         return {
@@ -460,7 +466,12 @@ class Planner:
             return Source(name)
 
         zero = step.operation is arithmetic.add and not step.by_formula and step.inputs[0]
-        if zero and number_of(zero) == 0 and not self.whole_sums and step.dtype == step.inputs[1].dtype:
+        if (
+            zero
+            and number_of(zero) == 0
+            and not self.whole_sums
+            and step.dtype == step.inputs[1].dtype
+        ):
             return self._operand(step.inputs[1], step)  # a sum that starts from 0
         arguments = [hole(one) for one in step.inputs]
         params = mapped(step.params, hole)

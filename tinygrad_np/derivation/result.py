@@ -19,7 +19,8 @@ from ..program import Names, Program, record
 from .difference import Difference, Quantity, compare
 from .latex import Latex, name_in_latex, shape_in_latex, with_index
 from .layout import Layout, Line, Loop, Planner, Round
-from .loops import affine, rolled
+from .loops import rolled
+from .templates import affine
 from .texts import helpers
 from .tracing import Call, outputs_of
 
@@ -243,7 +244,9 @@ class Derivation:
         forward: list[Line | Loop] = [one for one in self.layout.body if not one.backward]
         groups: dict[Line | Loop | None, list[str]] = {}
         for one in forward:
-            groups |= {one: []} | {line: [] for line in _lines_of(one)}
+            groups[one] = []
+            for line in _lines_of(one):
+                groups[line] = []
         of = {line: one for one in forward if isinstance(one, Loop) for line in one.lines}
         waiting: list[str] = []
         for one in [one for one in self.layout.body if one.backward]:
@@ -357,7 +360,8 @@ class Derivation:
                 found.append(rf"${places} \in {shapes[0]}$")
             else:
                 found += [
-                    rf"${with_index(written, str(i))} \in {shape}$" for i, shape in enumerate(shapes)
+                    rf"${with_index(written, str(i))} \in {shape}$"
+                    for i, shape in enumerate(shapes)
                 ]
         return found
 
@@ -393,7 +397,9 @@ class Derivation:
             flat |= {name: value} if listed is None else dict(zip(listed.arguments, value))
         values = self._values(flat)
         found = {
-            name: Quantity(layout.rounds.get(line.target, Round(line.target)), value, line.expression)
+            name: Quantity(
+                layout.rounds.get(line.target, Round(line.target)), value, line.expression
+            )
             for line in layout.recorded
             for name, value in [(line.target, values[line.target])]
         }

@@ -280,7 +280,9 @@ def _times(s: Simplifier, step: Step) -> Step | None:
             return s.again(step, multiply, _number(_folded(m / k), step), quotient)
     if m is not None and s.sees(b, multiply) and s.sees(b.inputs[0], divide):
         first, second = b.inputs
-        if _coefficient(s, first.inputs[1])[0] not in (0, 1) and tuple(first.shape) == tuple(b.shape):
+        if _coefficient(s, first.inputs[1])[0] not in (0, 1) and tuple(first.shape) == tuple(
+            b.shape
+        ):
             return s.again(step, multiply, s.again(step, multiply, a, first), second)
     if s.sees(b, multiply):
         first, second = b.inputs
@@ -431,7 +433,7 @@ def _read(s: Simplifier, step: Step) -> Step | None:
     if x.operation is read and x.name is None:
         index = _composed(x.inputs[0].shape, x.params["index"], step.params["index"])
         if index is not None:
-            return s.make(read, x.inputs, {"index": index}, step, not step.by_formula)
+            return s.make(read, x.inputs, {"index": index}, step, plain=not step.by_formula)
     return None
 
 
@@ -478,7 +480,9 @@ def _composed(shape: Shape, first: Any, second: Any) -> Any:
 
 
 def _is_plain(part: Any) -> bool:
-    ends = (part.start or 0, part.stop or 0, part.step) if isinstance(part, slice) else (part, 0, None)
+    ends = (
+        (part.start or 0, part.stop or 0, part.step) if isinstance(part, slice) else (part, 0, None)
+    )
     whole = all([isinstance(n, int) and not isinstance(n, bool | Length) for n in ends[:2]])
     return whole and min(ends[:2]) >= 0 and ends[2] in (None, 1)
 
