@@ -234,11 +234,16 @@ class Planner:
     whole_sums : bool
         Whether a sum of the backward pass stays one line, however long: its terms are what a loop
         adds up. Then the length of an expression depends on no number in it.
+    whole_gradients : bool
+        Whether the gradient of each value stays a quantity of its own, and not only of those that
+        the user has named.
     """
 
-    def __init__(self, program: Program, whole_sums: bool = False) -> None:
+    def __init__(
+        self, program: Program, whole_sums: bool = False, whole_gradients: bool = False
+    ) -> None:
         self.program, self.whole_sums = program, whole_sums
-        self.simple = Simplifier(program)
+        self.simple = Simplifier(program, whole_gradients)
         of = self.of
         self.outputs = [of(step) for step in program.outputs]
         self.gradients = [
@@ -382,31 +387,25 @@ class Planner:
     def _like_the_others(self, keep: set[Step]) -> set[Step]:
         """What gets a line because most of its like do: the gradient of the first layer is needed
         once, those of the others twice."""
-        users: dict[Step, set[str]] = {}
+        users: dict[Step, set[Any]] = {}
         for step in self.order:
             for one in parts_of(step) if step not in self.backward else ():
-                users.setdefault(one, set()).add(step.operation.name if step.operation else "")
+                users.setdefault(one, set()).add(step.operation)
         like: dict[Any, list[Step]] = {}
-        for step in self.order:
-            if self.whole_sums and step not in self.backward and not _is_cheap(step):
-                kind = step.operation, *[one.operation for one in step.inputs], len(step.shape)
-                like.setdefault(kind, []).append(step)
+
+        def add(step: Step, *kind: Any) -> None:
+            like.setdefault(kind, []).append(step)
+
+        for step in [one for one in self.order if not _is_spread(one) and not _is_cheap(one)]:
+            operation = step.operation
             owner, number = self.cotangent_of.get(step, (None, 0))
-            source = step.source and self.of(step.source)
-            of = source if owner is None else owner
-            if of is None or of.operation is None or _is_spread(step) or _is_cheap(step):
-                continue
-            if owner is not None or step in self.backward:
-                like.setdefault(
-                    (
-                        owner is None,
-                        of.operation,
-                        step.operation,
-                        frozenset(users.get(of, ())),
-                        number,
-                    ),
-                    [],
-                ).append(step)
+            of = owner or (step.source and self.of(step.source))
+            if of is not None and of.operation is not None and step in self.backward:
+                add(step, owner is None, of.operation, operation, frozenset(users.get(of, ())), number)
+            if self.whole_sums and owner is not None:
+                add(step, "gradient", *_operations(owner), number)
+            elif self.whole_sums and step not in self.backward:
+                add(step, "value", *_operations(step), len(step.shape))
         return {
             one for steps in like.values() for one in steps
             if len(steps) > 2 and 3 * sum(step in keep for step in steps) >= 2 * len(steps)
@@ -904,6 +903,11 @@ def parts_of(step: Step) -> list[Step]:
     found = list(step.inputs)
     mapped(step.params, found.append)
     return found
+
+
+def _operations(step: Step) -> tuple[Primitive | None, ...]:
+    """The operation of a step and those of what it is computed from."""
+    return step.operation, *[one.operation for one in step.inputs]
 
 
 def _is_affine(step: Step) -> bool:

@@ -20,7 +20,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from ..program import Step
+from ..program import Program, Step
 from .layout import (
     APPENDED,
     ASSIGNED,
@@ -29,6 +29,7 @@ from .layout import (
     Layout,
     Line,
     Loop,
+    Planner,
     Round,
     identifier,
     names_in,
@@ -443,7 +444,7 @@ class Writer:
         writer = self
 
         class Lists(ast.NodeTransformer):
-            def visit_List(self, node: ast.List) -> ast.expr:
+            def visit_List(self, node: ast.List) -> ast.AST:
                 return writer._sliced(node) or self.generic_visit(node)
 
         return Lists().visit(deepcopy(tree))  # type: ignore[no-any-return]
@@ -531,7 +532,12 @@ class Writer:
         for old in self.roller.forward:
             place = self.place.get(old.target)
             if place is None:
-                line = self._line(old.target, self._outer(old.value), old)
+                match old.value:  # a sum that starts from 0 had to look like the others
+                    case ast.BinOp(ast.Constant(0), ast.Add(), value):
+                        pass
+                    case value:
+                        pass
+                line = self._line(old.target, self._outer(value), old)
                 self.made[old.target] = line
                 body.append(line)
             elif place.run not in done:
@@ -822,7 +828,8 @@ class Writer:
         """The forward line whose gradient a term of a sum reads."""
         for spec in specs_in(tree):
             if spec.kind == "gradient" and spec.key[0] == "of":
-                return run.rounds[0][spec.key[1]].target
+                line: Line = run.rounds[0][spec.key[1]]
+                return line.target
         return None
 
     def _may_be_made_up(self, group: Group, run: Run) -> None:
@@ -975,11 +982,22 @@ def _is_basic(part: ast.expr, counter: str) -> bool:
     )
 
 
-def rolled(layout: Layout) -> Layout | None:
+def with_loops(program: Program) -> Layout | None:
     """The layout with loops where lines repeat; None if that is not possible, or not shorter."""
-    if len(layout.gradients) != 1:
+    if len(program.passes) != 1:
         return None
-    roller = Roller(layout)
+    for whole_gradients in (False, True):
+        layout = Planner(program, whole_sums=True, whole_gradients=whole_gradients).plan()
+        roller = Roller(layout)
+        if not roller.runs:
+            return None
+        found = _rolled(roller)
+        if found is not None:
+            return found
+    return None
+
+
+def _rolled(roller: Roller) -> Layout | None:
     while roller.runs:
         try:
             roller.read()

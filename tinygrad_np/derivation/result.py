@@ -19,7 +19,7 @@ from ..program import Names, Program, record
 from .difference import Difference, Quantity, compare
 from .latex import Latex, name_in_latex, shape_in_latex, with_index
 from .layout import Layout, Line, Loop, Planner, Round
-from .loops import rolled
+from .loops import with_loops
 from .templates import affine
 from .texts import helpers
 from .tracing import Call, outputs_of
@@ -170,7 +170,7 @@ class Derivation:
     def __init__(self, program: Program, comments: bool = False, loops: bool = True) -> None:
         self.program = program
         self.comments = comments
-        found = rolled(Planner(program, whole_sums=True).plan()) if loops else None
+        found = with_loops(program) if loops else None
         self.layout: Layout = found or Planner(program).plan()
         self.arguments = {
             name: [one.value for one in step] if isinstance(step, list) else step.value

@@ -35,13 +35,13 @@ class Simplifier:
         The rewritten step of each recorded one.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, whole_gradients: bool = False) -> None:
         self.of: dict[Step, Step] = {step: step for step in program.inputs}
         self.known: dict[Any, Step] = {}
         # The gradient of what the user named is a quantity of its own: rules do not look into it.
         named = [
             g for one in program.passes for step, g in one.cotangents.items()
-            if step.name is not None and step.operation is not None
+            if step.operation is not None and (whole_gradients or step.name is not None)
         ]  # fmt: skip
         self.named, self.whole = set(named), set[Step]()
         residuals: dict[Step, list[Step]] = {step: [] for step in program.steps}
@@ -430,11 +430,12 @@ def _minus(s: Simplifier, step: Step) -> Step | None:
 def _read(s: Simplifier, step: Step) -> Step | None:
     """A part of a part: ``x[:, 2:][:, 0]`` is ``x[:, 2]``."""
     (x,) = step.inputs
-    if x.operation is read and x.name is None:
-        index = _composed(x.inputs[0].shape, x.params["index"], step.params["index"])
-        if index is not None:
-            return s.make(read, x.inputs, {"index": index}, step, plain=not step.by_formula)
-    return None
+    if x.operation is None or x.operation is not step.operation or x.name is not None:
+        return None
+    index = _composed(x.inputs[0].shape, x.params["index"], step.params["index"])
+    if index is None:
+        return None
+    return s.make(x.operation, x.inputs, {"index": index}, step, not step.by_formula)
 
 
 def _scatter(s: Simplifier, step: Step) -> Step | None:
