@@ -115,19 +115,22 @@ def _of_round(one: Quantity, found: Mapping[str, Any]) -> tuple[str, Any]:
             continue
         items = isinstance(there, list | tuple | dict) or np.ndim(there) == np.ndim(one.value) + 1
         if items:
-            for index in (which.number, which.number - which.offset):
-                item = _item_of(there, index)
-                if np.shape(item) == np.shape(one.value) and item is not None:
-                    return name, item
+            item = _item_of(there, which)
+            if item is not None and np.shape(item) == np.shape(one.value):
+                return name, item
         elif which.last:
             return name, there
     return which.name, None
 
 
-def _item_of(there: Any, index: int) -> Any:
-    if isinstance(there, dict):
-        return there.get(index)
-    return there[index] if 0 <= index < len(there) else None
+def _item_of(there: Any, which: Round) -> Any:
+    """The same round's item of a list, or of a dict by the number of the step; what was there
+    before the first round may be in it."""
+    assert which.number is not None
+    items = [there[key] for key in sorted(there)] if isinstance(there, dict) else there
+    index = which.number - (0 if len(items) == which.length else which.offset)
+    fits = len(items) in (which.length, which.length - which.offset)
+    return items[index] if fits and index >= 0 else None
 
 
 def _row(name: str, derived: str, theirs: str, mine: Any, other: Any) -> Row:

@@ -215,9 +215,8 @@ class Latex(ast.NodeVisitor):
         if self.counter and any(
             isinstance(one, ast.Name) and one.id == self.counter for one in ast.walk(node.slice)
         ):
-            return with_index(
-                inner, ",".join([self._index(part) for part in parts]).replace(" ", "")
-            )
+            places = ",".join([self._index(part) for part in parts])
+            return with_index(inner, places.replace(" ", "").replace("{:}", ":"))
         match parts:
             case [ast.Call(func=ast.Attribute(attr="arange")), ast.Name() as picked]:
                 return f"{inner}_{{n, {self.visit(picked)}_{{n}}}}"

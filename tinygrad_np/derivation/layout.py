@@ -129,6 +129,8 @@ class Round(NamedTuple):
     number : int or None
     offset : int
         The number of items of the list that are there before the first round.
+    length : int
+        Of the list.
     last : bool
         Whether the variable, if there is no list, still has this value after the loop.
     """
@@ -136,6 +138,7 @@ class Round(NamedTuple):
     name: str
     number: int | None = None
     offset: int = 0
+    length: int = 0
     last: bool = True
 
     def __str__(self) -> str:
@@ -401,7 +404,14 @@ class Planner:
             owner, number = self.cotangent_of.get(step, (None, 0))
             of = owner or (step.source and self.of(step.source))
             if of is not None and of.operation is not None and step in self.backward:
-                add(step, owner is None, of.operation, operation, frozenset(users.get(of, ())), number)
+                add(
+                    step,
+                    owner is None,
+                    of.operation,
+                    operation,
+                    frozenset(users.get(of, ())),
+                    number,
+                )
             if self.whole_sums and owner is not None:
                 add(step, "gradient", *_operations(owner), number)
             elif self.whole_sums and step not in self.backward:

@@ -313,9 +313,9 @@ class Writer:
                     found[group.name] = self.letters.get(run.names[key[1]], run.names[key[1]])
         return found
 
-    def _item_gradients(self) -> dict[str, ast.expr]:
+    def _item_gradients(self) -> dict[str, ast.Subscript]:
         """Lines outside of loops that are the gradient of an item whose list a loop fills."""
-        found: dict[str, ast.expr] = {}
+        found: dict[str, ast.Subscript] = {}
         groups = {
             key[1]: group for run in self.roller.runs
             for key, group in run.backward.groups.items() if key[0] == "item"  # type: ignore[union-attr]
@@ -335,16 +335,18 @@ class Writer:
         found = {}
         for name, (run, m, t) in self.place.items():
             offset = run.offset(m)
-            found[name] = Round(run.names[m], t + offset, offset, t == run.count - 1)
+            length, last = run.count + offset, t == run.count - 1
+            found[name] = Round(run.names[m], t + offset, offset, length, last)
         for name, (run, key, t) in self.gradient.items():
             assert run.backward is not None
             group = run.backward.groups[key]
             offset = run.offset(key[1]) if key[0] == "of" else 0
             index = self._index(run, key, t) if key[0] == "item" else t + offset
             last = t == 0 and not group.carried and not group.saved
-            found[name] = Round(group.name, index, offset, last)
+            found[name] = Round(group.name, index, offset, run.count + offset, last)
         for name, place in self.items.items():
-            found[name] = Round(ast.unparse(place.value), place.slice.value, 0, False)  # type: ignore[attr-defined]
+            place_name, number = ast.unparse(place.value), ast.literal_eval(place.slice)
+            found[name] = Round(place_name, number, 0, self.lengths[place_name], False)
         return found
 
     # -- expressions ---------------------------------------------------------------------------------
@@ -689,8 +691,9 @@ class Writer:
         terms = terms_of(old.value)
         for run, groups in self.carries.items():
             for group in groups:
-                wanted = [self.roller.recorded(tree, run, 0) for tree in group.carried]
-                if None in wanted:
+                found = [self.roller.recorded(tree, run, 0) for tree in group.carried]
+                wanted = [text_of(tree) for tree in found if tree is not None]
+                if len(wanted) < len(found):
                     continue
                 dumps = [text_of(one) for one in terms]
                 if not (Counter(wanted) - Counter(dumps)):

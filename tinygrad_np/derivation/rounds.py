@@ -15,6 +15,7 @@ from .templates import (
     Spec,
     closed,
     next_open,
+    place_of,
     places,
     power,
     skeleton,
@@ -36,6 +37,7 @@ class Roller:
         self.finder = Finder(self.forward, self.lists)
         self.runs = self.finder.runs()
         self.place = self.finder.place
+        self.unnamed = {line.target: line for line in self.forward if line.step.name is None}
         self.gradient: dict[str, Place] = {}  # of names of the backward pass
         self.sums: dict[str, Line] = {}  # gradients that loops add up
         self.rest: dict[str, list[ast.expr]] = {}  # the terms of a line outside of the loops
@@ -302,16 +304,28 @@ class Roller:
         self, terms: Sequence[ast.expr], templates: Sequence[ast.expr], run: Run, t: int
     ) -> list[ast.expr] | None:
         """The terms that no template gives in round ``t``; None if a template gives another one."""
-        left = {id(tree): text_of(tree) for tree in terms}
+        # What comes after the loop may share a part with its last round: there it has no name.
+        read = self._read_out if t == run.count - 1 else text_of
+        left = {id(tree): read(tree) for tree in terms}
         for template in templates:
-            wanted = self.recorded(template, run, t)
+            tree = self.recorded(template, run, t)
+            wanted = None if tree is None else read(tree)
             found = next((one for one, text in left.items() if text == wanted), None)
             if wanted is None or found is None:
                 return None
             del left[found]
         return [tree for tree in terms if id(tree) in left]
 
-    def recorded(self, template: ast.expr, run: Run, t: int) -> str | None:
+    def _read_out(self, tree: ast.expr) -> str:
+        """An expression with those of lines outside of the loops that the user has not named."""
+
+        def fill(place: Any) -> ast.expr:
+            line = self.unnamed.get(place)
+            return place_of(place) if line is None else line.value
+
+        return text_of(with_places(tree, fill))
+
+    def recorded(self, template: ast.expr, run: Run, t: int) -> ast.expr | None:
         """A template as it was recorded in round ``t``; None if there is no such round."""
         missing = False
 
@@ -336,4 +350,4 @@ class Roller:
             return found or ast.Name("_")
 
         tree = closed(template, fill)
-        return None if missing else text_of(tree)
+        return None if missing else tree

@@ -368,12 +368,17 @@ def _plus(s: Simplifier, step: Step) -> Step | None:
 PARTS = 4
 
 
-def _added(s: Simplifier, step: Step) -> list[Step]:
+def _added(s: Simplifier, step: Step, many: bool = False) -> list[Step]:
     """The terms of a sum, if they are few."""
-    if not s.sees(step, add):
-        return [step]
-    terms = [*_added(s, step.inputs[0]), step.inputs[1]]
-    return terms if len(terms) < PARTS else [step]
+    terms: list[Step] = []
+    todo = [step]
+    while todo and (many or len(terms) + len(todo) < PARTS):
+        one = todo.pop()
+        if s.sees(one, add):
+            todo.extend(reversed(one.inputs))
+        else:
+            terms.append(one)
+    return [*terms, *reversed(todo)]
 
 
 def _joined(s: Simplifier, parts: Sequence[Step], step: Step) -> Step | None:
@@ -441,8 +446,9 @@ def _read(s: Simplifier, step: Step) -> Step | None:
 def _scatter(s: Simplifier, step: Step) -> Step | None:
     """The gradient of a part of a part; that of a sum is the sum of those of its terms."""
     (g,) = step.inputs
-    if s.sees(g, add) and all([_is_scattered(one) for one in _added(s, g)]):
-        parts = [s.make(scatter_add, (one,), step.params, step) for one in _added(s, g)]
+    terms = _added(s, g, many=True)
+    if len(terms) > 1 and all([one.operation is scatter_add for one in terms]):
+        parts = [s.make(scatter_add, (one,), step.params, step) for one in terms]
         total = parts[0]
         for part in parts[1:]:
             total = s.again(step, add, total, part)
@@ -452,10 +458,6 @@ def _scatter(s: Simplifier, step: Step) -> Step | None:
         if index is not None:
             return s.make(scatter_add, g.inputs, step.params | {"index": index}, step)
     return None
-
-
-def _is_scattered(step: Step) -> bool:
-    return step.operation is scatter_add
 
 
 def _composed(shape: Shape, first: Any, second: Any) -> Any:

@@ -226,5 +226,5 @@ def affine(slope: int, start: int, counter: str) -> ast.expr:
     return ast.BinOp(part, sign, ast.Constant(abs(start)))
 
 
-def item(name: str, index: ast.expr) -> ast.expr:
+def item(name: str, index: ast.expr) -> ast.Subscript:
     return ast.Subscript(ast.Name(name), index)
