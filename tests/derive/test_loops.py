@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def layer_inputs() -> tuple[Any, ...]:
     sizes = [4, 6, 5, 6, 3]
     return (
         r.normal(size=(16, 4)), r.integers(3, size=16),
-        [parameter(*size) for size in zip(sizes, sizes[1:])], [parameter(n) for n in sizes[1:]],
+        [parameter(*size) for size in pairwise(sizes)], [parameter(n) for n in sizes[1:]],
     )  # fmt: skip
 
 
@@ -265,7 +266,7 @@ return (
 def test_a_sequential_of_like_layers() -> None:
     sizes = [4, 5, 6, 5, 4]
     model = nn.Sequential(
-        *[nn.Dense(a, b, activation="relu", rng=a) for a, b in zip(sizes, sizes[1:])]
+        *[nn.Dense(a, b, activation="relu", rng=a) for a, b in pairwise(sizes)]
     )
     x, t = r.normal(size=(8, 4)), r.normal(size=(8, 4))
     loss = tg.mean_squared_error(model(x), t)
@@ -584,7 +585,7 @@ def random_stack(seed: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     plain, bias, normed, linear_end = [bool(g.random() < 0.5) for _ in range(4)]
     act = ELEMENTWISE[int(g.integers(len(ELEMENTWISE)))]
     widths = [int(g.integers(2, 5)) for _ in range(L + 1)] if plain else [3] * (L + 1)
-    Ws = [tg.Tensor(0.6 * g.normal(size=size), True) for size in zip(widths, widths[1:])]
+    Ws = [tg.Tensor(0.6 * g.normal(size=size), True) for size in pairwise(widths)]
     ps = [{"b": tg.Tensor(g.normal(size=n), True), "g": tg.Tensor(g.normal(size=n), True)}
           for n in widths[1:]]  # fmt: skip
 

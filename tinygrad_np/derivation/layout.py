@@ -213,9 +213,8 @@ class Layout:
 
 def tidy(tree: ast.expr) -> str:
     """An expression as source, with ``**`` close to simple operands."""
-    return re.sub(
-        r"(?<![\w.)\]])([\w.]+) \*\* (-?[\w.]+)(?![\w.(\[])", r"\1**\2", ast.unparse(tree)
-    )
+    source = re.sub(r"'([^'\"\\]*)'", r'"\1"', ast.unparse(tree))
+    return re.sub(r"(?<![\w.)\]])([\w.]+) \*\* (-?[\w.]+)(?![\w.(\[])", r"\1**\2", source)
 
 
 def identifier(name: str) -> str:
@@ -246,7 +245,7 @@ class Planner:
         self, program: Program, whole_sums: bool = False, whole_gradients: bool = False
     ) -> None:
         self.program, self.whole_sums = program, whole_sums
-        self.simple = Simplifier(program, whole_gradients)
+        self.simple = Simplifier(program, whole_gradients, in_loops=whole_sums)
         of = self.of
         self.outputs = [of(step) for step in program.outputs]
         self.gradients = [
@@ -771,6 +770,8 @@ class Planner:
                 variable = names[self.of(step)]
                 wished = ("d" if number == 0 else "dd") + variable
                 mine = g is not None and g in names and names[g] == wished
+                if g in names and g is not None and wished in self.given_names(names):
+                    wished, mine = names[g], True  # an argument has the name
                 if not mine:
                     value = self._alias(g, variable, names, step)
                     target = wished
@@ -785,6 +786,9 @@ class Planner:
                 key = step.name or variable
                 gradients[-1][variable if key in gradients[-1] else key] = wished
         return gradients, aliases
+
+    def given_names(self, names: Mapping[Step, str]) -> set[str]:
+        return {names[step] for step in self.program.inputs if step in names}
 
     def _alias(self, g: Step | None, variable: str, names: dict[Step, str], step: Step) -> ast.expr:
         if g is None:
@@ -1096,7 +1100,7 @@ def _same_classes(trees: Iterable[ast.expr]) -> str | None:
         if isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id == "onehot"
     ]  # fmt: skip
     classes = {ast.unparse(one.args[1]) for one in calls}
-    if len(classes) != 1:
+    if len(classes) != 1 or not next(iter(classes)).isdigit():
         return None
     for one in calls:
         del one.args[1:]

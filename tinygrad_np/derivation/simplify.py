@@ -17,10 +17,12 @@ import numpy as np
 from ..core import Primitive
 from ..ops.arithmetic import add, cast, divide, multiply, negative, power_of, subtract, where
 from ..ops.elementwise import square
+from ..ops.embedding import scatter_rows
 from ..ops.index import read, scatter_add
 from ..ops.linalg import matmul_2d
+from ..ops.products import contract
 from ..ops.reduce import sum_over
-from ..ops.shape import expand_axes, join, permute, reshape_to, squeeze_axes, stretch
+from ..ops.shape import expand_axes, join, permute, pile, reshape_to, squeeze_axes, stretch
 from ..program import Length, Program, Shape, Step
 
 Rule = Callable[["Simplifier", Step], Step | None]
@@ -35,7 +37,10 @@ class Simplifier:
         The rewritten step of each recorded one.
     """
 
-    def __init__(self, program: Program, whole_gradients: bool = False) -> None:
+    def __init__(
+        self, program: Program, whole_gradients: bool = False, in_loops: bool = False
+    ) -> None:
+        self.in_loops = in_loops
         self.of: dict[Step, Step] = {step: step for step in program.inputs}
         self.known: dict[Any, Step] = {}
         # The gradient of what the user named is a quantity of its own: rules do not look into it.
@@ -69,9 +74,9 @@ class Simplifier:
         return made
 
     def sees(self, step: Step, *operations: Primitive) -> bool:
-        """Whether a step is one of these operations, and a rule may take it apart: not a product or
-        quotient that the user has computed, which would then be computed twice."""
-        mine = step.by_formula or step.operation not in (multiply, divide)
+        """Whether a step is one of these operations, and a rule may take it apart: not a product,
+        quotient or negative that the user has computed, which would be computed twice."""
+        mine = step.by_formula or step.operation not in (multiply, divide, negative)
         return step.operation in operations and step not in self.whole and mine
 
     def make(
@@ -262,6 +267,8 @@ def _times(s: Simplifier, step: Step) -> Step | None:
     if m == 0:
         return s.spread(a, step)
     for one, other in ((a, b), (b, a)):
+        if one.operation is stretch and number_of(one.inputs[0]) == 1:
+            return s.spread(other, step)
         if one.operation is stretch and is_scalar(one.inputs[0]) and is_scalar(other):
             return s.spread(
                 s.again(step, multiply, *_swapped(one.inputs[0], other, one is b)), step
@@ -280,10 +287,16 @@ def _times(s: Simplifier, step: Step) -> Step | None:
             return s.again(step, multiply, _number(_folded(m / k), step), quotient)
     if m is not None and s.sees(b, multiply) and s.sees(b.inputs[0], divide):
         first, second = b.inputs
-        if _coefficient(s, first.inputs[1])[0] not in (0, 1) and tuple(first.shape) == tuple(
-            b.shape
-        ):
-            return s.again(step, multiply, s.again(step, multiply, a, first), second)
+        if _divisor(s, first) != 1:
+            scaled = s.make(multiply, (a, first), {}, _shaped(first, first.shape))
+            return s.again(step, multiply, scaled, second)
+    if m is not None and s.sees(b, multiply) and s.sees(b.inputs[0], expand_axes):
+        first, second = b.inputs
+        if _divisor(s, first.inputs[0]) == m:
+            x = first.inputs[0]
+            inner = s.make(multiply, (a, x), {}, _shaped(x, x.shape))
+            wide = s.make(expand_axes, (inner,), first.params, _shaped(first, first.shape))
+            return s.again(step, multiply, wide, second)
     if s.sees(b, multiply):
         first, second = b.inputs
         k = number_of(first)
@@ -299,6 +312,11 @@ def _times(s: Simplifier, step: Step) -> Step | None:
     if a is b:
         return s.make(power_of, (a,), {"exponent": 2}, step)
     return None
+
+
+def _divisor(s: Simplifier, step: Step) -> Any:
+    """The number that a step is divided by."""
+    return _coefficient(s, step.inputs[1])[0] if s.sees(step, divide) else 1
 
 
 def _swapped(one: Step, other: Step, swap: bool) -> tuple[Step, Step]:
@@ -382,30 +400,37 @@ def _added(s: Simplifier, step: Step, many: bool = False) -> list[Step]:
 
 
 def _joined(s: Simplifier, parts: Sequence[Step], step: Step) -> Step | None:
-    """Gradients of slices that lie side by side and cover an axis, as one array."""
+    """Gradients of slices that lie side by side and cover an axis, or of its places, as one array."""
     if not all([s.sees(one, scatter_add) and one.shape == step.shape for one in parts]):
         return None
-    cuts = {}
+    cuts: dict[int, tuple[int, Step]] = {}
+    kinds = set()
     for one in parts:
         index = one.params["index"]
         index = index if isinstance(index, tuple) else (index,)
         places = [i for i, part in enumerate(index) if part != slice(None)]
-        if len(places) != 1 or not isinstance(index[places[0]], slice):
+        if (
+            len(places) != 1
+            or not _is_plain(index[places[0]])
+            or one.inputs[0].operation is stretch
+        ):
             return None
-        axis = places[0]
-        start, stop, stride = index[axis].indices(step.shape[axis])
-        if stride != 1 or isinstance(step.shape[axis], Length):
+        axis, part = places[0], index[places[0]]
+        if isinstance(step.shape[axis], Length):
             return None
-        cuts[start] = (stop, axis, one.inputs[0])
-    axes = {axis for _, axis, _ in cuts.values()}
-    at = 0
-    ordered = []
-    while at in cuts and len(axes) == 1:
-        at, _, part = cuts.pop(at)
-        ordered.append(part)
-    if cuts or len(ordered) != len(parts) or at != step.shape[next(iter(axes))]:
+        start, stop = (part.start or 0, part.stop) if isinstance(part, slice) else (part, part + 1)
+        cuts[start] = (step.shape[axis] if stop is None else stop, one.inputs[0])
+        kinds.add((axis, isinstance(part, slice)))
+    at, ordered = 0, []
+    while at in cuts:
+        at, piece = cuts.pop(at)
+        ordered.append(piece)
+    if len(kinds) != 1 or cuts or len(ordered) != len(parts):
         return None
-    return s.make(join, ordered, {"axis": axes.pop()}, step)
+    axis, sliced = kinds.pop()
+    if at != step.shape[axis] or not (sliced or not s.in_loops):
+        return None
+    return s.make(join if sliced else pile, ordered, {"axis": axis}, step)
 
 
 def _coefficient(s: Simplifier, step: Step) -> tuple[Any, Step]:
@@ -499,11 +524,18 @@ def _power(s: Simplifier, step: Step) -> Step | None:
 def _transpose(s: Simplifier, step: Step) -> Step | None:
     (x,), axes = step.inputs, step.params["axes"]
     if s.sees(x, permute):
-        x, axes = x.inputs[0], tuple([x.params["axes"][axis] for axis in axes])
-        return s.make(permute, (x,), {"axes": axes}, step)
-    if s.sees(x, matmul_2d) and x.by_formula and axes == (1, 0):
+        found = tuple([x.params["axes"][axis] for axis in axes])
+        if x.by_formula or found == tuple(range(len(found))):
+            return s.make(permute, x.inputs, {"axes": found}, step)
+        return None
+    last = len(axes) - 1
+    swapped = (*range(last - 1), last, last - 1)
+    alike = all([len(one.shape) == len(x.shape) for one in x.inputs])
+    if s.sees(x, matmul_2d) and x.by_formula and axes == swapped and alike:
         a, b = [
-            s.make(permute, (one,), {"axes": axes}, _shaped(one, one.shape[::-1]))
+            s.make(
+                permute, (one,), {"axes": axes}, _shaped(one, tuple([one.shape[i] for i in axes]))
+            )
             for one in x.inputs
         ]
         return s.make(matmul_2d, (b, a), {}, step)
@@ -551,6 +583,8 @@ def _expand(s: Simplifier, step: Step) -> Step | None:
         return s.again(step, divide, wide, x.inputs[1])
     if number_of(x) is not None:
         return s.spread(x, step)
+    if x.operation is stretch and is_scalar(x.inputs[0]):
+        return s.spread(x.inputs[0], step)
     return None
 
 
@@ -590,6 +624,42 @@ def _column_times_row(s: Simplifier, step: Step) -> Step | None:
     if min(len(a.shape), len(b.shape)) > 1 and a.shape[-1] == 1:
         return s.make(multiply, (a, b), {}, step)
     return None
+
+
+def _product_with_ones(s: Simplifier, step: Step) -> Step | None:
+    """A product with ones adds up columns or rows."""
+    a, b = step.inputs
+    for ones, other, axis in ((b, a, 1), (a, b, 0)):
+        keepdims = len(ones.shape) == 2
+        if _is_ones(ones) and len(other.shape) == 2 and (not keepdims or ones.shape[axis] == 1):
+            return s.make(sum_over, (other,), {"axis": (axis,), "keepdims": keepdims}, step)
+    return None
+
+
+def _contracted(s: Simplifier, step: Step) -> Step | None:
+    """``np.einsum("k,->k", x, 1)`` is ``x``."""
+    given, result = str(step.params["subscripts"]).split("->")
+    left, right = given.split(",")
+    a, b = step.inputs
+    for mine, other, one, x in ((left, right, a, b), (right, left, b, a)):
+        if mine == "" and other == result and _is_ones(one):
+            return x
+    return None
+
+
+def _thin_scatter(s: Simplifier, step: Step) -> Step | None:
+    """What NumPy repeats anyway is not repeated before it is added."""
+    g, *indices = step.inputs
+    if g.operation is not stretch or is_scalar(g.inputs[0]) or step.operation is None:
+        return None
+    if len(g.inputs[0].shape) != len(g.shape):
+        return None
+    return s.make(step.operation, (g.inputs[0], *indices), step.params, step)
+
+
+def _is_ones(step: Step) -> bool:
+    inside = step.inputs[0] if step.operation is stretch else step
+    return bool(number_of(inside) == 1)
 
 
 def _same_axes(s: Simplifier, step: Step) -> Step | None:
@@ -656,13 +726,15 @@ RULES: dict[Primitive, tuple[Rule, ...]] = {
     reshape_to: (_reshape,),
     expand_axes: (_expand,),
     squeeze_axes: (_squeeze,),
-    matmul_2d: (_column_times_row,),
+    matmul_2d: (_product_with_ones, _column_times_row),
+    contract: (_contracted,),
+    scatter_rows: (_thin_scatter,),
     stretch: (_stretch,),
     sum_over: (_sum,),
     square: (_square,),
     where: (_where,),
     read: (_read,),
-    scatter_add: (_scatter,),
+    scatter_add: (_thin_scatter, _scatter),
 }
 # What the user wrote stays as it is, but for what the engine put around vectors.
 PLAIN_RULES: dict[Primitive, tuple[Rule, ...]] = {
