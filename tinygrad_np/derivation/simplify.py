@@ -523,6 +523,8 @@ def _power(s: Simplifier, step: Step) -> Step | None:
 
 def _transpose(s: Simplifier, step: Step) -> Step | None:
     (x,), axes = step.inputs, step.params["axes"]
+    if axes == tuple(range(len(axes))):
+        return x
     if s.sees(x, permute):
         found = tuple([x.params["axes"][axis] for axis in axes])
         if x.by_formula or found == tuple(range(len(found))):
@@ -539,7 +541,7 @@ def _transpose(s: Simplifier, step: Step) -> Step | None:
             for one in x.inputs
         ]
         return s.make(matmul_2d, (b, a), {}, step)
-    return x if axes == tuple(range(len(axes))) else None
+    return None
 
 
 def _reshape(s: Simplifier, step: Step) -> Step | None:
@@ -594,6 +596,8 @@ def _squeeze(s: Simplifier, step: Step) -> Step | None:
         return x
     if s.sees(x, expand_axes) and x.params["axis"] == axes:
         return x.inputs[0]
+    if s.sees(x, sum_over) and x.by_formula and x.params["axis"] == axes:
+        return s.make(sum_over, x.inputs, x.params | {"keepdims": False}, step)
     if s.sees(x, matmul_2d):  # a product with a vector, which was a row or a column meanwhile
         row, column = x.inputs
         last = len(x.shape) - 1
@@ -697,6 +701,9 @@ def _sum(s: Simplifier, step: Step) -> Step | None:
         return x
     if s.sees(x, negative):
         return s.again(step, negative, s.make(sum_over, x.inputs, step.params, step))
+    if s.sees(x, permute) and len(x.shape) == 2 and not step.params["keepdims"]:
+        axis = tuple([1 - axis for axis in step.params["axis"]])
+        return s.make(sum_over, x.inputs, step.params | {"axis": axis}, step)
     if all([x.shape[axis] == 1 for axis in step.params["axis"]]) and step.params["keepdims"]:
         return x
     return None
