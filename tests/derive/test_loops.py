@@ -265,9 +265,7 @@ return (
 
 def test_a_sequential_of_like_layers() -> None:
     sizes = [4, 5, 6, 5, 4]
-    model = nn.Sequential(
-        *[nn.Dense(a, b, activation="relu", rng=a) for a, b in pairwise(sizes)]
-    )
+    model = nn.Sequential(*[nn.Dense(a, b, activation="relu", rng=a) for a, b in pairwise(sizes)])
     x, t = r.normal(size=(8, 4)), r.normal(size=(8, 4))
     loss = tg.mean_squared_error(model(x), t)
     d = tg.derive(loss)
@@ -298,6 +296,24 @@ return (
     for name, tensor in model.named_parameters():
         np.testing.assert_allclose(gradients[name], tensor.grad, rtol=1e-5, atol=1e-7)
         assert gradients[name].dtype == np.float32
+
+
+def test_each_mask_of_dropout_is_an_item() -> None:
+    def f(x, Ws):
+        rng = np.random.default_rng(0)
+        for W in Ws:
+            x = tg.dropout(np.tanh(x @ W), 0.5, rng=rng)
+        return (x**2).sum()
+
+    d = tg.derive(f, r.normal(size=(5, 3)), [parameter(3, 3) for _ in range(4)])
+    assert list(d.arguments) == ["x", "Ws", "mask"]
+    assert "xs.append(h[i] * mask[i])" in body(d)
+    unrolled = tg.derive(
+        f, d.arguments["x"], [tg.Tensor(W, True) for W in d.arguments["Ws"]], loops=False
+    )
+    _, expected = unrolled.function(**unrolled.arguments)
+    for name, g in d.function(**d.arguments)[1].items():
+        np.testing.assert_allclose(g, expected[name], rtol=1e-9)
 
 
 def test_numbers_that_decay_are_powers() -> None:
@@ -604,7 +620,37 @@ def random_stack(seed: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     return f, (g.normal(size=(4, widths[0])), Ws, ps)
 
 
-@pytest.mark.parametrize("made", [random_recurrence, random_stack])
+def random_layers_of_recurrences(seed: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Recurrences on top of each other: layer by layer, or all layers at each step."""
+    g = np.random.default_rng(seed)
+    T, N, H, L = [int(g.integers(*ends)) for ends in ((3, 8), (2, 5), (2, 5), (1, 4))]
+    by_layer, gathered = bool(g.integers(2)), bool(g.integers(2))
+    act = ELEMENTWISE[int(g.integers(len(ELEMENTWISE)))]
+    E = tg.Tensor(g.normal(size=(5, H)), True)
+    Wx, Wh = [[tg.Tensor(0.6 * g.normal(size=(H, H)), True) for _ in range(L)] for _ in range(2)]
+    ids, t = g.integers(5, size=(T, N)), g.normal(size=(T, N, H))
+
+    def f(E: Any, ids: Any, t: Any, Wx: Any, Wh: Any) -> Any:
+        seq = [E[ids[k]] if gathered else E[:1] * t[k] for k in range(T)]
+        if by_layer:
+            for U, V in zip(Wx, Wh):
+                h, out = np.zeros((N, H)), []
+                for x in seq:
+                    h = act(x @ U + h @ V)
+                    out.append(h)
+                seq = out
+            return ((np.stack(seq) - t) ** 2).mean()
+        hs, loss = [np.zeros((N, H))] * L, 0.0
+        for k, x in enumerate(seq):
+            z = x
+            hs = [z := act(z @ U + h @ V) for h, U, V in zip(hs, Wx, Wh)]
+            loss = loss + ((z - t[k]) ** 2).sum()
+        return loss
+
+    return f, (E, ids, t, Wx, Wh)
+
+
+@pytest.mark.parametrize("made", [random_recurrence, random_stack, random_layers_of_recurrences])
 def test_random_programs_compute_what_the_engine_computes(made: Any) -> None:
     rolled = 0
     for seed in range(40):
@@ -624,6 +670,7 @@ def test_sources_with_loops_pass_the_linter(tmp_path: Path) -> None:
     if not Path(ruff).exists():
         pytest.skip("ruff is not installed")
     made = [random_recurrence(seed) for seed in range(12)] + [random_stack(s) for s in range(6)]
+    made += [random_layers_of_recurrences(seed) for seed in range(6)]
     made += [(rnn, rnn_inputs()), (layers, layer_inputs())]
     for i, (f, inputs) in enumerate(made):
         source = tg.derive(f, *inputs).source

@@ -415,6 +415,7 @@ class Planner:
                 add(step, "gradient", *_operations(owner), number)
             elif self.whole_sums and step not in self.backward:
                 add(step, "value", *_operations(step), len(step.shape))
+                add(step, "used", operation, frozenset(users.get(step, ())), len(step.shape))
         return {
             one for steps in like.values() for one in steps
             if len(steps) > 2 and 3 * sum(step in keep for step in steps) >= 2 * len(steps)

@@ -140,7 +140,6 @@ class Writer:
 
     def _saved(self) -> None:
         """Which lines' values are kept in a list: those that are read when their round is over."""
-        final: dict[tuple[Run, int], bool] = {}
         for run in self.roller.runs:
             back = run.backward
             assert back is not None
@@ -154,17 +153,20 @@ class Writer:
                     )
                     if late or spec.kind == "other":
                         self._save(run, spec)
+            for values in run.initial.values():
+                for tree in values.values():
+                    self._read(tree)
             for group in back.groups.values():
                 if group.carried and not group.seed and run.rounds[0][group.key[1]].step.shape:
                     run.saved.add(group.key[1])
                 for tree in group.seed:
-                    self._read(tree, final)
+                    self._read(tree)
                 group.saved |= group.key[0] == "item"
         for line in self.outside:
             for tree in self.roller.rest.get(line.target, [line.value]):
-                self._read(tree, final)
+                self._read(tree)
         for text in self.old.outputs:
-            self._read(ast.parse(text, mode="eval").body, final)
+            self._read(ast.parse(text, mode="eval").body)
 
     def _save(self, run: Run, spec: Spec) -> None:
         if spec.kind == "own":
@@ -174,7 +176,7 @@ class Writer:
         elif spec.kind == "other gradient":
             spec.key[0].backward.groups[spec.key[1]].saved = True
 
-    def _read(self, tree: ast.expr, final: dict[tuple[Run, int], bool]) -> None:
+    def _read(self, tree: ast.expr) -> None:
         """A line outside reads values of loops: the last round's variable stays, others are saved."""
         for name in names_in(tree):
             place = self.place.get(name)
@@ -534,12 +536,7 @@ class Writer:
         for old in self.roller.forward:
             place = self.place.get(old.target)
             if place is None:
-                match old.value:  # a sum that starts from 0 had to look like the others
-                    case ast.BinOp(ast.Constant(0), ast.Add(), value):
-                        pass
-                    case value:
-                        pass
-                line = self._line(old.target, self._outer(value), old)
+                line = self._line(old.target, self._outer(_not_from_zero(old.value)), old)
                 self.made[old.target] = line
                 body.append(line)
             elif place.run not in done:
@@ -771,7 +768,11 @@ class Writer:
         if not found:
             return []
         value = sizes[0] if len(sizes) == 1 else ast.Tuple(sizes)
-        return [self._line(", ".join(found), value, like[0], on_paper=False)]
+        together = self._line(", ".join(found), value, like[0], on_paper=False)
+        if len(together.text) <= LONGEST_LINE:
+            return [together]
+        lines = zip(found, sizes, like)
+        return [self._line(name, size, one, on_paper=False) for name, size, one in lines]
 
     def _zeros(self, step: Step, like: ast.expr) -> ast.expr:
         if step.shape == ():
@@ -926,6 +927,16 @@ def _longest_part(tree: ast.expr) -> ast.expr | None:
     lengths = [len(ast.unparse(one)) for one in parts]
     fitting = [n for n in lengths if SHORT < n <= WIDTH]
     return parts[lengths.index(max(fitting))] if fitting else None
+
+
+def _not_from_zero(tree: ast.expr) -> ast.expr:
+    """A sum that starts from 0, which it had to while it was compared with others, without it."""
+    match tree:
+        case ast.BinOp(ast.Constant(0), ast.Add(), value):
+            return value
+        case ast.BinOp(left, ast.Add() | ast.Sub() as op, right):
+            return ast.BinOp(_not_from_zero(left), op, right)
+    return tree
 
 
 def _added_up(line: Line) -> Line:

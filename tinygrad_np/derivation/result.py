@@ -496,6 +496,8 @@ def _returned(results: list[list[str]]) -> str:
 
 def _joined(result: list[str]) -> str:
     """A value, or a dict in braces."""
+    if len(result) == 3 and result[1].startswith("**"):
+        return result[1].removeprefix("**")  # the only one
     return result[0] if len(result) == 1 else f"{{{', '.join(result[1:-1])}}}"
 
 

@@ -54,6 +54,10 @@ def argument_lists(arguments: Mapping[str, Step]) -> dict[tuple[str, str], Argum
     found: dict[tuple[str, str], ArgumentList] = {}
     for name, step in arguments.items():
         parts = (step.name or "").split(".")
+        if step.name == "mask":  # each dropout has one
+            one = found.setdefault(("mask", ""), ArgumentList(("mask", "")))
+            one.numbers.append(len(one.numbers))
+            one.arguments.append(name)
         for i, part in enumerate(parts if len(parts) > 1 else ()):
             if part.isdigit():
                 pattern = ".".join(parts[:i]), ".".join(parts[i + 1 :])

@@ -596,7 +596,7 @@ def _squeeze(s: Simplifier, step: Step) -> Step | None:
         return x
     if s.sees(x, expand_axes) and x.params["axis"] == axes:
         return x.inputs[0]
-    if s.sees(x, sum_over) and x.by_formula and x.params["axis"] == axes:
+    if s.sees(x, sum_over) and x.by_formula and x.params == {"axis": axes, "keepdims": True}:
         return s.make(sum_over, x.inputs, x.params | {"keepdims": False}, step)
     if s.sees(x, matmul_2d):  # a product with a vector, which was a row or a column meanwhile
         row, column = x.inputs
