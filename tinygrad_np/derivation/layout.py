@@ -341,8 +341,10 @@ class Planner:
 
     def plan(self) -> Layout:
         keep = self._own_lines()
+        inner = self._inner_sums(keep)
         for step in self.order:
-            self._write(step, keep)
+            if step not in inner:
+                self._write(step, keep)
         names = self._names()
         return self._laid_out(names)
 
@@ -424,14 +426,14 @@ class Planner:
     def _write(self, step: Step, keep: set[Step]) -> None:
         """The expression of a step; where it gets too long, its longest part becomes a line."""
         tree = self._tree(step)
-        while self._length(tree) > WIDTH:
+        while self._is_whole_sum(step) or self._length(tree) > WIDTH:
             inline = [
                 one
                 for one in self._terms_of(step)
                 if one.operation is not None and one not in self.tokens
             ]
             lengths = {one: self._length(self.trees[one]) for one in inline}
-            if self.whole_sums and self._terms_of(step) != parts_of(step):
+            if self._is_whole_sum(step):
                 lengths = {one: length for one, length in lengths.items() if length > WIDTH}
             if max(lengths.values(), default=0) <= SHORT:
                 break
@@ -445,17 +447,55 @@ class Planner:
         source = ast.unparse(tree)
         return len(re.sub(r"_?\d+", "9", source) if self.whole_sums else source)
 
+    def _is_whole_sum(self, step: Step) -> bool:
+        return self.whole_sums and step in self.backward and step.operation in SUMS
+
+    def _inner_sums(self, keep: set[Step]) -> set[Step]:
+        """Sums that are nothing but the beginning of longer sums: they are written with those."""
+        users: dict[Step, bool] = {}
+        for step in self.order:
+            for one in parts_of(step):
+                users[one] = users.get(one, True) and self._is_whole_sum(step)
+        roots = set(self.roots)
+        return {
+            step for step in self.order
+            if self._is_whole_sum(step) and users.get(step) and step not in keep and step not in roots
+        }  # fmt: skip
+
     def _terms_of(self, step: Step) -> list[Step]:
         """What a step is computed from; of a whole sum, its terms."""
-        if not (self.whole_sums and step in self.backward and step.operation in SUMS):
-            return parts_of(step)
-        terms: list[Step] = []
-        todo = parts_of(step)
+        return (
+            [one for one, _ in self._signed_terms(step)]
+            if self._is_whole_sum(step)
+            else parts_of(step)
+        )
+
+    def _signed_terms(self, step: Step) -> list[tuple[Step, bool]]:
+        """The terms of a whole sum, and whether they are subtracted."""
+        terms: list[tuple[Step, bool]] = []
+        todo = [(step, False)]
         while todo:
-            one = todo.pop()
-            inside = one.operation in SUMS and one in self.backward and one not in self.tokens
-            (todo if inside else terms).extend(parts_of(one) if inside else [one])
+            one, minus = todo.pop()
+            if one is step or (self._is_whole_sum(one) and one not in self.tokens):
+                a, b = one.inputs
+                todo += [(b, minus is not (one.operation is arithmetic.subtract)), (a, minus)]
+            else:
+                terms.append((one, minus))
         return terms
+
+    def _whole_sum(self, step: Step) -> ast.expr:
+        """All terms as one expression, which is no deeper than it must be."""
+        trees = [
+            ast.UnaryOp(ast.USub(), tree) if minus else tree
+            for one, minus in self._signed_terms(step)
+            for tree in [self._operand(one, step)]
+        ]
+        while len(trees) > 1:
+            pairs = [trees[i : i + 2] for i in range(0, len(trees), 2)]
+            trees = [
+                ast.BinOp(pair[0], ast.Add(), pair[1]) if pair[1:] else pair[0] for pair in pairs
+            ]
+        return trees[0]
 
     def _add_line(self, step: Step) -> None:
         self.lined.append(step)
@@ -467,6 +507,8 @@ class Planner:
 
     def _tree(self, step: Step) -> ast.expr:
         """The expression of a step, whose parts are placeholders or expressions themselves."""
+        if self._is_whole_sum(step):
+            return self._whole_sum(step)
         holes: dict[str, ast.expr] = {}
 
         def hole(one: Step) -> Source:
