@@ -681,3 +681,17 @@ def test_sources_with_loops_pass_the_linter(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout
+
+
+def test_a_list_in_reverse_and_a_gradient_of_ones() -> None:
+    def f(x, Ws):
+        for W in Ws[::-1]:
+            x = tg.sigmoid(x @ W)
+        return x.sum()
+
+    inputs = r.normal(size=(5, 3)), [parameter(3, 3) for _ in range(4)]
+    d = tg.derive(f, *inputs)
+    lines = body(d).split("\n")
+    assert "dx = np.ones_like(xs[-1])" in lines
+    assert "    dWs[3 - i] = xs[i].T @ dz" in lines
+    agrees(d, f, *inputs)

@@ -728,7 +728,7 @@ class Writer:
                 self._may_be_made_up(group, run)
                 value = (
                     self._outer(total(group.seed)) if group.seed
-                    else self._zeros(like.step, self._name(run.rounds[-1][m].target))
+                    else self._zeros(like.step, self._name(run.rounds[-1][m].target), group.ones)
                 )  # fmt: skip
                 place = item(group.name, ast.Constant(run.count - 1 + run.offset(m)))
                 line = self._line(group.name, value, like, place=place)
@@ -774,10 +774,12 @@ class Writer:
         lines = zip(found, sizes, like)
         return [self._line(name, size, one, on_paper=False) for name, size, one in lines]
 
-    def _zeros(self, step: Step, like: ast.expr) -> ast.expr:
+    def _zeros(self, step: Step, like: ast.expr, ones: bool = False) -> ast.expr:
         if step.shape == ():
-            return ast.Constant(0.0)
-        return ast.Call(ast.Attribute(ast.Name("np"), "zeros_like"), [like], [])
+            return ast.Constant(1.0 if ones else 0.0)
+        return ast.Call(
+            ast.Attribute(ast.Name("np"), "ones_like" if ones else "zeros_like"), [like], []
+        )
 
     def _rank(self, group: Group, run: Run) -> int:
         line = group.lines[1]

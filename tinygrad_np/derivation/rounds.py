@@ -23,6 +23,7 @@ from .templates import (
     terms_of,
     text_of,
     with_places,
+    without_ones,
 )
 
 
@@ -223,6 +224,8 @@ class Roller:
             match group.own:
                 case [Open() as alone] if group.carried and alone.spec.kind == "gradient":
                     group.other_name = alone.spec.key
+                case [] if group.carried:
+                    group.ones = True  # or it would not be as the templates of others say
                 case _:
                     raise DoesNotFit(run)
 
@@ -340,6 +343,8 @@ class Roller:
                     group = run.backward.groups[group.other_name]
                 line = group.lines.get(n)
                 found = None if line is None else ast.Name(line.target)
+                if group.ones and n == run.count - 1:
+                    found = ast.Constant(1)
             elif spec.kind == "other gradient":
                 other, key = spec.key
                 line = other.backward.groups[key].lines.get(n)
@@ -350,4 +355,4 @@ class Roller:
             return found or ast.Name("_")
 
         tree = closed(template, fill)
-        return None if missing else tree
+        return None if missing else without_ones(tree)

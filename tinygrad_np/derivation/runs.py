@@ -129,6 +129,8 @@ class Group:
         Terms that the last round has beside.
     other_name : tuple or None
         The group whose gradient is the same in the last round, which has no line of its own then.
+    ones : bool
+        Whether in the last round, which has no line of its own then, it is 1 everywhere.
     """
 
     key: tuple[Any, ...]
@@ -139,6 +141,7 @@ class Group:
     name: str = ""
     saved: bool = False
     other_name: tuple[Any, ...] | None = None
+    ones: bool = False
 
 
 @dataclass(eq=False)

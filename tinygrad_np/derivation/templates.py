@@ -211,6 +211,20 @@ def total(terms: Sequence[ast.expr]) -> ast.expr:
     return total
 
 
+class _WithoutOnes(ast.NodeTransformer):
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        match node:
+            case ast.BinOp(ast.Constant(1), ast.Mult(), x):
+                return x
+        return node
+
+
+def without_ones(tree: ast.expr) -> ast.expr:
+    """``x`` for ``1 * x``."""
+    return _WithoutOnes().visit(tree)  # type: ignore[no-any-return]
+
+
 def affine(slope: int, start: int, counter: str) -> ast.expr:
     """``slope * t + start`` as source."""
     if slope == 0:
