@@ -813,7 +813,7 @@ class Planner:
                 variable = names[self.of(step)]
                 wished = ("d" if number == 0 else "dd") + variable
                 mine = g is not None and g in names and names[g] == wished
-                if g in names and g is not None and wished in self.given_names(names):
+                if g in names and g is not None and wished in self._given_names(names):
                     wished, mine = names[g], True  # an argument has the name
                 if not mine:
                     value = self._alias(g, variable, names, step)
@@ -830,7 +830,7 @@ class Planner:
                 gradients[-1][variable if key in gradients[-1] else key] = wished
         return gradients, aliases
 
-    def given_names(self, names: Mapping[Step, str]) -> set[str]:
+    def _given_names(self, names: Mapping[Step, str]) -> set[str]:
         return {names[step] for step in self.program.inputs if step in names}
 
     def _alias(self, g: Step | None, variable: str, names: dict[Step, str], step: Step) -> ast.expr:

@@ -77,7 +77,6 @@ class Writer:
         self.lengths: dict[str, int] = {}
         self.letters: dict[str, str] = {}
         self.added_to: set[str] = set()
-        self.owned: dict[tuple[int, int], Line] = {}
 
     def layout(self) -> Layout:
         self._lists()
@@ -366,7 +365,7 @@ class Writer:
             raise DoesNotFit(run)
         return next(iter(found))
 
-    def _inner(self, template: ast.expr, run: Run, handed: bool = False) -> ast.expr:
+    def _inner(self, template: ast.expr, run: Run) -> ast.expr:
         """A template in round ``t``; of terms handed over, the round is that which computes them."""
         counter = run.counter
 
@@ -573,7 +572,6 @@ class Writer:
                 line = _added_up(line)
             if m not in run.saved and not first:
                 loop.indexed[name] = 0
-            self.owned[id(run), m] = line
             for t in range(run.count):
                 self.made[run.rounds[t][m].target] = line
             loop.lines.append(line)
@@ -794,7 +792,7 @@ class Writer:
         place = self._gradient(group, run)
         target = ast.unparse(place)
         if isinstance(place, ast.Name):
-            place = item(group.name, affine(1, loop_index(group, run), run.counter))
+            place = item(group.name, affine(1, _offset(group, run), run.counter))
         shapes = {one.step.shape for one in group.lines.values()}
         line = self._line(target, value, like, place=place, same_shape=len(shapes) == 1)
         self._own(line, like)
@@ -898,7 +896,7 @@ def _backward_trees(run: Run) -> list[ast.expr]:
     return found + [tree for added in run.backward.added.values() for tree in added]
 
 
-def loop_index(group: Group, run: Run) -> int:
+def _offset(group: Group, run: Run) -> int:
     """What to add to the counter for the index that a gradient has on paper."""
     return run.offset(group.key[1]) if group.key[0] == "of" else 0
 

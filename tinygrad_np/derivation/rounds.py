@@ -80,7 +80,6 @@ class Roller:
     def _assign(self) -> None:
         order: Counter[tuple[Run, str, int]] = Counter()
         for line in self.backward:
-            terms = terms_of(line.value)
             variable = line.derivative_of
             homes = {
                 (place.run, place.t)
@@ -101,7 +100,7 @@ class Roller:
             elif len(homes) == 1 and (pattern := self._item_of(variable, *next(iter(homes)))):
                 self._put(line, runs[0], ("item", pattern), next(iter(homes))[1])
             elif any(sum(one is run for one, _ in homes) >= ROUNDS for run in runs):
-                self._add_up(line, terms)
+                self._add_up(line)
         self._check_values()
 
     def _is_there(self, place: Place) -> bool:
@@ -139,7 +138,7 @@ class Roller:
                     return spec.key  # type: ignore[no-any-return]
         return None
 
-    def _add_up(self, line: Line, terms: list[ast.expr]) -> None:
+    def _add_up(self, line: Line) -> None:
         if line.derivative_of is None or line.derivative_of in self.place:
             raise DoesNotFit
         self.sums[line.target] = line
