@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .backward import pull_useful, reach
 from .core import Node, Primitive, Tensor, handle, mode, ndarray, parameter_names
 from .errors import GradientError, TensorError
 from .ops.arithmetic import divide
+from .ops.index import read
 from .ops.random import dropout_mask
 from .ops.shape import reshape_to
 from .transforms import alias
@@ -323,6 +325,24 @@ def ancestors(targets: Iterable[Node]) -> list[Node]:
     return sorted(seen, key=lambda node: (node.primitive is not None, node.order))
 
 
+def _index_of(view: Any, base: Any) -> tuple[Any, ...] | None:
+    """The index with which a view takes whole axes of an array, and one place of each other."""
+    if view.dtype != base.dtype or not 0 < view.ndim < base.ndim or not base.flags.c_contiguous:
+        return None
+    start = view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    for kept in combinations(range(base.ndim), view.ndim):
+        index: list[Any] = [slice(None)] * base.ndim
+        rest = start
+        for axis in range(base.ndim):
+            if axis not in kept:
+                index[axis], rest = divmod(rest, base.strides[axis])
+        inside = all([isinstance(i, slice) or i < n for i, n in zip(index, base.shape)])
+        found = base[tuple(index)] if inside and rest == 0 else None
+        if found is not None and (found.shape, found.strides) == (view.shape, view.strides):
+            return tuple(index)
+    return None
+
+
 # --------------------------------------------------------------------------------------------------
 # Which lengths are the batch's
 # --------------------------------------------------------------------------------------------------
@@ -496,11 +516,37 @@ class _Reader:
                 return Step(
                     reshape_to, (known,), {"shape": value.shape}, value.shape, value.dtype, value
                 )
+        if name is None and base is not value:
+            part = self._part(value, base, more)
+            if part is not None:
+                return part
         shape = self._param(value.shape, np.shape(more) if more is not None else value.shape)
         step = Step(shape=shape, dtype=value.dtype, value=value, name=name)
         self.arrays[id(value)] = self.arrays[id(base)] = step
         self.inputs.append(step)
         return step
+
+    def _part(self, value: Any, base: Any, more: Any) -> Step | None:
+        """An array that is ``x[:, 3]`` of another which the program is given, or which has a name."""
+        index = _index_of(value, base)
+        if index is None:
+            return None
+        of = self.arrays.get(id(base))
+        shape = self._param(value.shape, value.shape if more is None else np.shape(more))
+        if of is None or of.value is not base:
+            name = self.names.of_array(base)
+            if name is None:
+                return None
+            lengths = iter(shape)
+            whole = tuple([
+                next(lengths) if isinstance(one, slice) else n for one, n in zip(index, base.shape)
+            ])  # fmt: skip
+            of = self.arrays[id(base)] = Step(shape=whole, dtype=base.dtype, value=base, name=name)
+            self.inputs.append(of)
+        while index and index[-1] == slice(None):
+            index = index[:-1]
+        kept = index if len(index) > 1 else index[0]
+        return Step(read, (of,), {"index": kept}, shape, value.dtype, value)
 
     def _param(self, value: Any, more: Any) -> Any:
         """A parameter with `Length`s, and with steps in place of arrays."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ArgumentError, message
+from .layout import Round
 
 
 class Row(NamedTuple):
@@ -63,23 +64,73 @@ class Difference:
         return "\n".join(lines)
 
 
+class Quantity(NamedTuple):
+    """One value of the derived program: which it is, and how it is computed."""
+
+    which: Round
+    value: Any
+    line: str
+
+
 def compare(
     theirs: str | Callable[..., Any],
     arrays: Mapping[str, Any],
-    values: Mapping[str, Any],
-    lines: Mapping[str, str],
+    flat: Mapping[str, Any],
+    quantities: Mapping[str, Quantity],
     gradients: Sequence[Mapping[str, str]],
     also: Mapping[str, Sequence[str]],
 ) -> Difference:
-    """Run the other one on copies of the arrays, and set its quantities beside ours."""
-    found, written = _run(theirs, {key: np.array(value) for key, value in arrays.items()})
+    """Run the other one on copies of the arrays, and set its quantities beside ours.
+
+    ``arrays`` are the arguments, lists among them, and ``flat`` the same without lists.
+    """
+    found, written = _run(theirs, _copies(arrays), _copies(flat))
     keys = {target: f"d{key}" for one in gradients for key, target in one.items()}
     rows = []
-    for name, mine in values.items():
+    for name, one in quantities.items():
         names = [name, *[keys[one] for one in (name,) if one in keys], *also.get(name, ())]
-        there = next((one for one in names if one in found), name)
-        rows.append(_row(name, lines[name], written.get(there, ""), mine, found.get(there)))
+        there = next((other for other in names if other in found), None)
+        other = None if there is None else found[there]
+        if there is None or isinstance(other, list | tuple | dict):
+            there, other = _of_round(one, found)
+        rows.append(_row(str(one.which), one.line, written.get(there, ""), one.value, other))
     return Difference(tuple(rows))
+
+
+def _copies(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: [np.array(one) for one in value] if isinstance(value, list) else np.array(value)
+        for key, value in arrays.items()
+    }
+
+
+def _of_round(one: Quantity, found: Mapping[str, Any]) -> tuple[str, Any]:
+    """Their name and value of what a round of a loop computes, if there is one."""
+    which = one.which
+    if which.number is None:
+        return which.name, None
+    for name in dict.fromkeys([which.name, which.name.removesuffix("s"), f"{which.name}s"]):
+        there = found.get(name)
+        if there is None:
+            continue
+        items = isinstance(there, list | tuple | dict) or np.ndim(there) == np.ndim(one.value) + 1
+        if items:
+            item = _item_of(there, which)
+            if item is not None and np.shape(item) == np.shape(one.value):
+                return name, item
+        elif which.last:
+            return name, there
+    return which.name, None
+
+
+def _item_of(there: Any, which: Round) -> Any:
+    """The same round's item of a list, or of a dict by the number of the step; what was there
+    before the first round may be in it."""
+    assert which.number is not None
+    items = [there[key] for key in sorted(there)] if isinstance(there, dict) else there
+    index = which.number - (0 if len(items) == which.length else which.offset)
+    fits = len(items) in (which.length, which.length - which.offset)
+    return items[index] if fits and index >= 0 else None
 
 
 def _row(name: str, derived: str, theirs: str, mine: Any, other: Any) -> Row:
@@ -96,7 +147,7 @@ def _row(name: str, derived: str, theirs: str, mine: Any, other: Any) -> Row:
 
 
 def _run(
-    theirs: str | Callable[..., Any], arrays: dict[str, Any]
+    theirs: str | Callable[..., Any], arrays: dict[str, Any], flat: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The variables of the other one after its run, and the line that last set each."""
     if callable(theirs):
@@ -104,25 +155,29 @@ def _run(
             source = textwrap.dedent(inspect.getsource(theirs))
         except (OSError, TypeError):
             source = ""  # a function typed into a prompt: there are its values, but no lines
-        return _called(theirs, arrays), _written(source)
+        return _called(theirs, arrays, flat), _written(source)
     tree = ast.parse(textwrap.dedent(theirs))
     space: dict[str, Any] = {"np": np}
     functions = [one.name for one in tree.body if isinstance(one, ast.FunctionDef)]
     if functions:
         exec(compile(tree, "<theirs>", "exec"), space)
-        return _called(space[functions[-1]], arrays), _written(theirs)
-    space |= arrays
+        return _called(space[functions[-1]], arrays, flat), _written(theirs)
+    space |= flat | arrays
     exec(compile(tree, "<theirs>", "exec"), space)
     return space, _written(theirs)
 
 
-def _called(function: Callable[..., Any], arrays: dict[str, Any]) -> dict[str, Any]:
+def _called(
+    function: Callable[..., Any], arrays: dict[str, Any], flat: dict[str, Any]
+) -> dict[str, Any]:
     names = [
         name for name, one in inspect.signature(function).parameters.items()
         if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]  # fmt: skip
     if set(names) <= arrays.keys():
         given = [arrays[name] for name in names]
+    elif set(names) <= flat.keys():
+        given = [flat[name] for name in names]
     elif len(names) == len(arrays):
         given = list(arrays.values())
     else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from ..program import Length, Shape, Step
+from .layout import Line, Loop
 
 GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "nu", "xi", "pi",
@@ -54,6 +56,14 @@ def shape_in_latex(step: Step, rows: str) -> str:
     return rf"\mathbb{{{numbers}}}" + (f"^{{{power}}}" if power else "")
 
 
+def with_index(name: str, index: str) -> str:
+    """A written name with an index below it, after those it has."""
+    if name.endswith("}") and "_{" in name:
+        return f"{name[:-1]},{index}}}"
+    return f"{name}_{{{index}}}"
+
+
+@dataclass
 class Latex(ast.NodeVisitor):
     """Writes expressions, in which names have the given shapes.
 
@@ -63,10 +73,49 @@ class Latex(ast.NodeVisitor):
         Of the names, so that products of scalars and of elements can be told apart.
     gradients : mapping
         For the name of a gradient, the name of what it is the gradient of.
+    lengths : mapping
+        Of the lists: their items are written with an index.
+    letters : mapping
+        The letters of lists that have another name.
+    rounds : set of str
+        What each round of a loop sets, and no list holds: it has an index, too.
+    counter : str
+        In a loop, its counter.
+    indexed : mapping
+        In a loop, the variables that each round sets, and what to add to the counter.
     """
 
-    def __init__(self, shapes: Mapping[str, Shape], gradients: Mapping[str, str]) -> None:
-        self.shapes, self.gradients = shapes, gradients
+    shapes: Mapping[str, Shape]
+    gradients: Mapping[str, str]
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    letters: Mapping[str, str] = field(default_factory=dict)
+    rounds: Set[str] = frozenset()
+    counter: str = ""
+    indexed: Mapping[str, int] = field(default_factory=dict)
+
+    def range(self, loop: Loop) -> str:
+        ends = ["0", str(loop.count - 1)]
+        first, last = reversed(ends) if loop.backward else ends
+        return rf"{name_in_latex(loop.counter, {})} = {first}, \ldots, {last}"
+
+    def equation(self, line: Line) -> str:
+        """A line with its sign in the middle."""
+        value, sign = line.value, "&="
+        place = line.place if line.place is not None else ast.parse(line.target, mode="eval").body
+        target = self.visit(place)
+        match value:
+            case ast.List([one]):
+                value = one  # the first item
+            case ast.BinOp(ast.Name(name), ast.Add(), rest) if name == line.target and self.counter:
+                value, sign = rest, r"&\mathrel{+}="
+        text = self.write(value)
+        if line.summed:
+            counter = name_in_latex(self.counter, {})
+            minus = "-" if line.sign == "-=" else ""
+            return rf"{target} &= {minus}\sum_{{{counter}}} {self._at(value, PRODUCT)}"
+        if line.sign != "=":
+            sign = rf"&\mathrel{{{line.sign[0]}}}="
+        return f"{target} {sign} {text}"
 
     def write(self, node: ast.expr) -> str:
         return self._at(node, SUM)
@@ -80,6 +129,8 @@ class Latex(ast.NodeVisitor):
             case ast.Constant() | ast.Attribute(attr="size"):
                 return True
             case ast.Name(id=name):
+                return len(self.shapes.get(name, ())) == 0
+            case ast.Subscript(ast.Name(name)) if name in self.lengths:
                 return len(self.shapes.get(name, ())) == 0
             case ast.UnaryOp(operand=one):
                 return self._is_scalar(one)
@@ -98,7 +149,26 @@ class Latex(ast.NodeVisitor):
         return rf"{digits} \cdot 10^{{{int(power)}}}" if e else digits
 
     def visit_Name(self, node: ast.Name) -> str:
-        return name_in_latex(node.id, self.gradients)
+        name = self._named(node.id)
+        if node.id in self.indexed:
+            return with_index(
+                name, f"{name_in_latex(self.counter, {})}{self._plus(self.indexed[node.id])}"
+            )
+        if node.id in self.lengths:
+            return self._items(node.id, 0, self.lengths[node.id])
+        return name
+
+    def _named(self, name: str) -> str:
+        return name_in_latex(self.letters.get(name, name), self.gradients)
+
+    @staticmethod
+    def _plus(n: int) -> str:
+        return f"{n:+d}" if n else ""
+
+    def _items(self, name: str, start: int, stop: int) -> str:
+        """The items of a list from one to another."""
+        ends = [with_index(self._named(name), str(i)) for i in (start, stop - 1)]
+        return rf"\left({ends[0]}, \ldots, {ends[1]}\right)"
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> str:
         signs = {ast.USub: "-", ast.UAdd: "+", ast.Not: r"\lnot ", ast.Invert: r"\lnot "}
@@ -136,14 +206,34 @@ class Latex(ast.NodeVisitor):
         return rf"\operatorname{{{_text(node.attr)}}}\left({self.visit(node.value)}\right)"
 
     def visit_Subscript(self, node: ast.Subscript) -> str:
+        if isinstance(node.value, ast.Name) and node.value.id in {*self.lengths, *self.rounds}:
+            return self._item(node.value.id, node.slice)
         inner = self._at(node.value, ATOM)
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if all(_keeps_all(part) for part in parts):
             return inner  # new axes of length 1 are written for NumPy's sake
+        if self.counter and any(
+            isinstance(one, ast.Name) and one.id == self.counter for one in ast.walk(node.slice)
+        ):
+            places = ",".join([self._index(part) for part in parts])
+            return with_index(inner, places.replace(" ", "").replace("{:}", ":"))
         match parts:
             case [ast.Call(func=ast.Attribute(attr="arange")), ast.Name() as picked]:
                 return f"{inner}_{{n, {self.visit(picked)}_{{n}}}}"
         return rf"{inner}_{{[{', '.join([self._index(part) for part in parts])}]}}"
+
+    def _item(self, name: str, index: ast.expr) -> str:
+        """An item of a list, or of what each round of a loop sets."""
+        match index:
+            case ast.Slice(lower, upper):
+                ends = [
+                    ast.literal_eval(end) if end is not None else None for end in (lower, upper)
+                ]
+                return self._items(name, ends[0] or 0, ends[1] or self.lengths[name])
+            case ast.UnaryOp(ast.USub()):
+                place = self.lengths[name] + ast.literal_eval(index)
+                return with_index(self._named(name), str(place))
+        return with_index(self._named(name), self.visit(index).replace(" ", ""))
 
     def _index(self, part: ast.expr) -> str:
         if isinstance(part, ast.Slice):
@@ -209,6 +299,13 @@ class Latex(ast.NodeVisitor):
 
     def visit_List(self, node: ast.List) -> str:
         return rf"\left[{', '.join([self.visit(one) for one in node.elts])}\right]"
+
+    def visit_ListComp(self, node: ast.ListComp) -> str:
+        (each,) = node.generators
+        counter = ast.unparse(each.target)
+        inside = replace(self, counter=counter)
+        count = each.iter.args[0].value - 1 if isinstance(each.iter, ast.Call) else ""  # type: ignore[attr-defined]
+        return rf"\left({inside.visit(node.elt)}\right)_{{{counter}=0}}^{{{count}}}"
 
     def visit_Starred(self, node: ast.Starred) -> str:
         text: str = self.visit(node.value)

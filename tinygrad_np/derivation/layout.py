@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,10 @@ from .texts import RESERVED, Source, expression
 # The longest expression, so that lines stay below 100 characters; a part of one that is so short
 # gets no line of its own.
 WIDTH, SHORT = 76, 12
+SUMS = (arithmetic.add, arithmetic.subtract)
+
+
+ASSIGNED, APPENDED = "{target} {sign} {value}", "{target}.append({value})"
 
 
 @dataclass(eq=False)
@@ -42,12 +46,26 @@ class Line:
     ----------
     target : str
     step : Step
-        What is computed.
+        What is computed; in a loop, in one of its rounds.
     value : ast.expr
         The expression, in final names.
     owner : Line or None
         For a line of the backward pass, the forward line whose derivative it is part of.
     backward : bool
+    derivative_of : str or None
+        The name of what it is the gradient of.
+    sign : str
+        ``=``, or ``+=`` and ``-=`` where a loop adds up.
+    form : str
+        The statement around target, sign and value.
+    place : ast.expr or None
+        What is set, as on paper: ``h[t + 1]``; by default the target.
+    same_shape : bool
+        Whether the value has the same shape in each round of a loop.
+    on_paper : bool
+        Whether the line is an equation; a list that is made empty is none.
+    summed : bool
+        Whether what is added up in a loop is all there is of it.
     """
 
     target: str
@@ -55,10 +73,76 @@ class Line:
     value: ast.expr
     backward: bool = False
     owner: Line | None = None
+    derivative_of: str | None = None
+    sign: str = "="
+    form: str = ASSIGNED
+    place: ast.expr | None = None
+    same_shape: bool = True
+    on_paper: bool = True
+    summed: bool = False
 
     @property
     def expression(self) -> str:
+        if isinstance(self.value, ast.Tuple):
+            return ", ".join([tidy(one) for one in self.value.elts])
         return tidy(self.value)
+
+    @property
+    def text(self) -> str:
+        return self.form.format(target=self.target, sign=self.sign, value=self.expression)
+
+
+@dataclass(eq=False)
+class Loop:
+    """A ``for`` loop.
+
+    Attributes
+    ----------
+    counter : str
+    count : int
+        The counter runs from 0 to below this.
+    backward : bool
+        Whether it runs down.
+    lines : list of Line
+    indexed : dict
+        For each variable of the loop that has an index on paper, what to add to the counter.
+    """
+
+    counter: str
+    count: int
+    backward: bool
+    lines: list[Line] = field(default_factory=list)
+    indexed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def header(self) -> str:
+        rounds = f"range({self.count})"
+        return f"for {self.counter} in {f'reversed({rounds})' if self.backward else rounds}:"
+
+
+class Round(NamedTuple):
+    """Which value a line is: that of a variable, or, with a number, an item of a list.
+
+    Attributes
+    ----------
+    name : str
+    number : int or None
+    offset : int
+        The number of items of the list that are there before the first round.
+    length : int
+        Of the list.
+    last : bool
+        Whether the variable, if there is no list, still has this value after the loop.
+    """
+
+    name: str
+    number: int | None = None
+    offset: int = 0
+    length: int = 0
+    last: bool = True
+
+    def __str__(self) -> str:
+        return self.name if self.number is None else f"{self.name}[{self.number}]"
 
 
 @dataclass(eq=False)
@@ -68,7 +152,7 @@ class Layout:
     Attributes
     ----------
     arguments : dict
-        The name of each input array.
+        The input array of each name; where loops read a list of them, the list.
     lines : list of Line
     outputs : list of str
     gradients : list of dict
@@ -84,9 +168,25 @@ class Layout:
         The number of classes, where every ``onehot(t)`` has the same.
     also : dict
         Other names that a gradient would go by: where ``e = y - t``, ``dy`` is ``de``.
+    body : list of Line and Loop
+        The lines, those of loops in them.
+    lists : dict
+        The names of the arguments in each list.
+    lengths : dict
+        The length of each list that a loop makes or reads.
+    recorded : list of Line
+        The lines as they were without loops.
+    rounds : dict
+        For each of these that is part of a loop, the `Round`.
+    results : list of dict
+        As ``gradients``, in the names of these.
+    derivatives : dict
+        For gradients in loops, the name of what they are the gradient of.
+    on_paper : dict
+        For lists in loops, the letter: ``h`` for ``hs``.
     """
 
-    arguments: dict[str, Step]
+    arguments: dict[str, Any]
     lines: list[Line]
     outputs: list[str]
     gradients: list[dict[str, str]]
@@ -96,13 +196,25 @@ class Layout:
     operations: set[Primitive] = field(default_factory=set)
     classes: str | None = None
     also: dict[str, list[str]] = field(default_factory=dict)
+    body: list[Line | Loop] = field(default_factory=list)
+    lists: dict[str, Any] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    recorded: list[Line] = field(default_factory=list)
+    rounds: dict[str, Round] = field(default_factory=dict)
+    results: list[dict[str, str]] = field(default_factory=list)
+    derivatives: dict[str, str] = field(default_factory=dict)
+    on_paper: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.body = self.body or list(self.lines)
+        self.recorded = self.recorded or self.lines
+        self.results = self.results or self.gradients
 
 
 def tidy(tree: ast.expr) -> str:
     """An expression as source, with ``**`` close to simple operands."""
-    return re.sub(
-        r"(?<![\w.)\]])([\w.]+) \*\* (-?[\w.]+)(?![\w.(\[])", r"\1**\2", ast.unparse(tree)
-    )
+    source = re.sub(r"'([^'\"\\]*)'", r'"\1"', ast.unparse(tree))
+    return re.sub(r"(?<![\w.)\]])([\w.]+) \*\* (-?[\w.]+)(?![\w.(\[])", r"\1**\2", source)
 
 
 def identifier(name: str) -> str:
@@ -116,11 +228,24 @@ def identifier(name: str) -> str:
 
 
 class Planner:
-    """Lays out one program."""
+    """Lays out one program.
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.simple = Simplifier(program)
+    Parameters
+    ----------
+    program : Program
+    whole_sums : bool
+        Whether a sum of the backward pass stays one line, however long: its terms are what a loop
+        adds up. Then the length of an expression depends on no number in it.
+    whole_gradients : bool
+        Whether the gradient of each value stays a quantity of its own, and not only of those that
+        the user has named.
+    """
+
+    def __init__(
+        self, program: Program, whole_sums: bool = False, whole_gradients: bool = False
+    ) -> None:
+        self.program, self.whole_sums = program, whole_sums
+        self.simple = Simplifier(program, whole_gradients, in_loops=whole_sums)
         of = self.of
         self.outputs = [of(step) for step in program.outputs]
         self.gradients = [
@@ -216,8 +341,10 @@ class Planner:
 
     def plan(self) -> Layout:
         keep = self._own_lines()
+        inner = self._inner_sums(keep)
         for step in self.order:
-            self._write(step, keep)
+            if step not in inner:
+                self._write(step, keep)
         names = self._names()
         return self._laid_out(names)
 
@@ -240,10 +367,15 @@ class Planner:
             elif more > 0 and step not in keep:  # written out again and again, and so are its parts
                 for one in parts_of(step):
                     uses[one] += more
+        if self.whole_sums:
+            keep |= self._like_the_others(keep)
+        terms = self._terms()
         for step in self.order:
             owner, _ = self.cotangent_of.get(step, (None, 0))
+            term = self.whole_sums and step in terms and owner and not owner.name
             if owner is not None and owner.operation and owner in keep and not _is_spread(step):
-                keep.add(step)
+                keep |= set() if term else {step}
+        keep |= self._like_the_others(keep)
         for step in list(keep):
             owner, _ = self.cotangent_of.get(step, (None, 0))
             if owner is not None and owner.operation is not None and owner in self.uses:
@@ -251,16 +383,58 @@ class Planner:
         keep |= self.uses.keys() & self._residual_names().keys()
         return {step for step in keep if step.operation is not None}
 
+    def _terms(self) -> set[Step]:
+        """What is needed for nothing but to be one term of a sum of the backward pass."""
+        sums = [one for one in self.order if one.operation in SUMS and one in self.backward]
+        return {one for total in sums for one in total.inputs if self.uses[one] == 1}
+
+    def _like_the_others(self, keep: set[Step]) -> set[Step]:
+        """What gets a line because most of its like do: the gradient of the first layer is needed
+        once, those of the others twice."""
+        users: dict[Step, set[Any]] = {}
+        for step in self.order:
+            for one in parts_of(step) if step not in self.backward else ():
+                users.setdefault(one, set()).add(step.operation)
+        like: dict[Any, list[Step]] = {}
+
+        def add(step: Step, *kind: Any) -> None:
+            like.setdefault(kind, []).append(step)
+
+        for step in [one for one in self.order if not _is_spread(one) and not _is_cheap(one)]:
+            operation = step.operation
+            owner, number = self.cotangent_of.get(step, (None, 0))
+            of = owner or (step.source and self.of(step.source))
+            if of is not None and of.operation is not None and step in self.backward:
+                add(
+                    step,
+                    owner is None,
+                    of.operation,
+                    operation,
+                    frozenset(users.get(of, ())),
+                    number,
+                )
+            if self.whole_sums and owner is not None:
+                add(step, "gradient", *_operations(owner), number)
+            elif self.whole_sums and step not in self.backward:
+                add(step, "value", *_operations(step), len(step.shape))
+                add(step, "used", operation, frozenset(users.get(step, ())), len(step.shape))
+        return {
+            one for steps in like.values() for one in steps
+            if len(steps) > 2 and 3 * sum(step in keep for step in steps) >= 2 * len(steps)
+        }  # fmt: skip
+
     def _write(self, step: Step, keep: set[Step]) -> None:
         """The expression of a step; where it gets too long, its longest part becomes a line."""
         tree = self._tree(step)
-        while len(ast.unparse(tree)) > WIDTH:
+        while self._is_whole_sum(step) or self._length(tree) > WIDTH:
             inline = [
                 one
-                for one in parts_of(step)
+                for one in self._terms_of(step)
                 if one.operation is not None and one not in self.tokens
             ]
-            lengths = {one: len(ast.unparse(self.trees[one])) for one in inline}
+            lengths = {one: self._length(self.trees[one]) for one in inline}
+            if self._is_whole_sum(step):
+                lengths = {one: length for one, length in lengths.items() if length > WIDTH}
             if max(lengths.values(), default=0) <= SHORT:
                 break
             self._add_line(max(lengths, key=lambda one: lengths[one]))
@@ -268,6 +442,60 @@ class Planner:
         self.trees[step] = tree
         if step in keep:
             self._add_line(step)
+
+    def _length(self, tree: ast.expr) -> int:
+        source = ast.unparse(tree)
+        return len(re.sub(r"_?\d+", "9", source) if self.whole_sums else source)
+
+    def _is_whole_sum(self, step: Step) -> bool:
+        return self.whole_sums and step in self.backward and step.operation in SUMS
+
+    def _inner_sums(self, keep: set[Step]) -> set[Step]:
+        """Sums that are nothing but the beginning of longer sums: they are written with those."""
+        users: dict[Step, bool] = {}
+        for step in self.order:
+            for one in parts_of(step):
+                users[one] = users.get(one, True) and self._is_whole_sum(step)
+        roots = set(self.roots)
+        return {
+            step for step in self.order
+            if self._is_whole_sum(step) and users.get(step) and step not in keep and step not in roots
+        }  # fmt: skip
+
+    def _terms_of(self, step: Step) -> list[Step]:
+        """What a step is computed from; of a whole sum, its terms."""
+        return (
+            [one for one, _ in self._signed_terms(step)]
+            if self._is_whole_sum(step)
+            else parts_of(step)
+        )
+
+    def _signed_terms(self, step: Step) -> list[tuple[Step, bool]]:
+        """The terms of a whole sum, and whether they are subtracted."""
+        terms: list[tuple[Step, bool]] = []
+        todo = [(step, False)]
+        while todo:
+            one, minus = todo.pop()
+            if one is step or (self._is_whole_sum(one) and one not in self.tokens):
+                a, b = one.inputs
+                todo += [(b, minus is not (one.operation is arithmetic.subtract)), (a, minus)]
+            else:
+                terms.append((one, minus))
+        return terms
+
+    def _whole_sum(self, step: Step) -> ast.expr:
+        """All terms as one expression, which is no deeper than it must be."""
+        trees = [
+            ast.UnaryOp(ast.USub(), tree) if minus else tree
+            for one, minus in self._signed_terms(step)
+            for tree in [self._operand(one, step)]
+        ]
+        while len(trees) > 1:
+            pairs = [trees[i : i + 2] for i in range(0, len(trees), 2)]
+            trees = [
+                ast.BinOp(pair[0], ast.Add(), pair[1]) if pair[1:] else pair[0] for pair in pairs
+            ]
+        return trees[0]
 
     def _add_line(self, step: Step) -> None:
         self.lined.append(step)
@@ -279,6 +507,8 @@ class Planner:
 
     def _tree(self, step: Step) -> ast.expr:
         """The expression of a step, whose parts are placeholders or expressions themselves."""
+        if self._is_whole_sum(step):
+            return self._whole_sum(step)
         holes: dict[str, ast.expr] = {}
 
         def hole(one: Step) -> Source:
@@ -286,6 +516,14 @@ class Planner:
             holes[name] = self._operand(one, step)
             return Source(name)
 
+        zero = step.operation is arithmetic.add and not step.by_formula and step.inputs[0]
+        if (
+            zero
+            and number_of(zero) == 0
+            and not self.whole_sums
+            and step.dtype == step.inputs[1].dtype
+        ):
+            return self._operand(step.inputs[1], step)  # a sum that starts from 0
         arguments = [hole(one) for one in step.inputs]
         params = mapped(step.params, hole)
         params = {key: self._param(value, step) for key, value in params.items()}
@@ -326,7 +564,9 @@ class Planner:
     def _leaf(self, one: Step, user: Step) -> str:
         value = one.value
         if isinstance(value, np.ndarray):
-            if one.name is None and one not in self._arrays() and _is_number_here(one, user):
+            shared = self.whole_sums and self.uses[one] > 1  # one value, written in one way
+            free = one.name is None and one not in self._arrays() and not shared
+            if free and _is_number_here(one, user):
                 return _number(value.flat[0])
             literal = _literal(value, one.shape)
             return (
@@ -338,6 +578,8 @@ class Planner:
             size = self._size(value, user)
             if size is not None:
                 return size
+            if isinstance(value, float) and value.is_integer() and user.by_formula:
+                return repr(int(value))
         return _number(value)
 
     def _arrays(self) -> set[Step]:
@@ -491,8 +733,12 @@ class Planner:
         length = rows[0] if rows is not None else repr(int(self.program.rows or 0))
         lines: dict[Step, Line] = {}
         for step in self.lined:
-            value = _Named(final, length).visit(self.trees[step])
-            lines[step] = Line(names[step], step, value, step in self.backward)
+            value = signed(_Named(final, length).visit(self.trees[step]))
+            owner, number = self.cotangent_of.get(step, (None, 0))
+            variable = names.get(owner) if owner is not None and number == 0 else None
+            lines[step] = Line(
+                names[step], step, value, step in self.backward, derivative_of=variable
+            )
         self._owners(lines)
         ordered = self._scheduled(lines)
         classes = _same_classes([line.value for line in ordered])
@@ -567,6 +813,8 @@ class Planner:
                 variable = names[self.of(step)]
                 wished = ("d" if number == 0 else "dd") + variable
                 mine = g is not None and g in names and names[g] == wished
+                if g in names and g is not None and wished in self._given_names(names):
+                    wished, mine = names[g], True  # an argument has the name
                 if not mine:
                     value = self._alias(g, variable, names, step)
                     target = wished
@@ -578,8 +826,12 @@ class Planner:
                     aliases.append(Line(target, model, _Named(final, rows).visit(value), True))
                     wished = target
                 taken.add(wished)
-                gradients[-1][step.name or variable] = wished
+                key = step.name or variable
+                gradients[-1][variable if key in gradients[-1] else key] = wished
         return gradients, aliases
+
+    def _given_names(self, names: Mapping[Step, str]) -> set[str]:
+        return {names[step] for step in self.program.inputs if step in names}
 
     def _alias(self, g: Step | None, variable: str, names: dict[Step, str], step: Step) -> ast.expr:
         if g is None:
@@ -710,6 +962,11 @@ def parts_of(step: Step) -> list[Step]:
     return found
 
 
+def _operations(step: Step) -> tuple[Primitive | None, ...]:
+    """The operation of a step and those of what it is computed from."""
+    return step.operation, *[one.operation for one in step.inputs]
+
+
 def _is_affine(step: Step) -> bool:
     """Whether it is a product with weights, plus anything."""
     while step.operation is arithmetic.add:
@@ -831,6 +1088,44 @@ def _parsed(source: str) -> ast.expr:
     return ast.parse(source, mode="eval").body
 
 
+class _Signed(ast.NodeTransformer):
+    """``a - b`` for ``a + -b``, and ``-a * b`` for ``-(a * b)``."""
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        self.generic_visit(node)
+        match node:
+            case ast.UnaryOp(ast.USub(), ast.BinOp(a, ast.Mult() | ast.Div() as op, b)):
+                return ast.BinOp(self.visit(ast.UnaryOp(ast.USub(), a)), op, b)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Add | ast.Sub):
+            positive = without_sign(node.right)
+            if positive is not None:
+                op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
+                return ast.BinOp(node.left, op, positive)
+        return node
+
+
+def without_sign(tree: ast.expr) -> ast.expr | None:
+    """A product or quotient without the minus before its first factor; None if there is none."""
+    match tree:
+        case ast.UnaryOp(ast.USub(), one) if not (
+            isinstance(one, ast.BinOp) and isinstance(one.op, ast.Add | ast.Sub)
+        ):
+            return one
+        case ast.BinOp(left, ast.Mult() | ast.Div() | ast.MatMult() as op, right):
+            rest = without_sign(left)
+            return None if rest is None else ast.BinOp(rest, op, right)
+    return None
+
+
+def signed(tree: ast.expr) -> ast.expr:
+    """An expression without a plus before a minus."""
+    return _Signed().visit(tree)  # type: ignore[no-any-return]
+
+
 def _product(tree: ast.expr) -> ast.expr:
     """``2 * (a * b)`` as ``2 * a * b``."""
     match tree:
@@ -848,7 +1143,7 @@ def _same_classes(trees: Iterable[ast.expr]) -> str | None:
         if isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id == "onehot"
     ]  # fmt: skip
     classes = {ast.unparse(one.args[1]) for one in calls}
-    if len(classes) != 1:
+    if len(classes) != 1 or not next(iter(classes)).isdigit():
         return None
     for one in calls:
         del one.args[1:]

@@ -6,6 +6,7 @@ import ast
 import linecache
 import textwrap
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +16,11 @@ from ..backward import reach
 from ..core import Node, Tensor, handle
 from ..errors import ArgumentError, message
 from ..program import Names, Program, record
-from .difference import Difference, compare
-from .latex import Latex, name_in_latex, shape_in_latex
-from .layout import Layout, Line, Planner
+from .difference import Difference, Quantity, compare
+from .latex import Latex, name_in_latex, shape_in_latex, with_index
+from .layout import Layout, Line, Loop, Planner, Round
+from .loops import with_loops
+from .templates import affine
 from .texts import helpers
 from .tracing import Call, outputs_of
 
@@ -31,6 +34,7 @@ def derive(
     wrt: str | Sequence[str] | None = None,
     order: int = 1,
     comments: bool = False,
+    loops: bool = True,
 ) -> Derivation:
     """Write out the forward and the backward pass: ``y = f(x)``, then ``dx`` for every variable.
 
@@ -53,6 +57,10 @@ def derive(
         ``v`` for each variable; of a single number, the second derivative itself.
     comments : bool
         Whether each line of the backward pass says which forward line it comes from.
+    loops : bool
+        Whether lines that repeat, as those of a recurrence or of a list of layers do, are written
+        as Python loops where that is clearly shorter. Arguments that come from a list, such as
+        ``Ws.0``, ``Ws.1``, are then a list again. A second derivative has no loops.
 
     Returns
     -------
@@ -116,7 +124,7 @@ def derive(
         raise ArgumentError(message("derive", "a Tensor or a function", type(target).__name__))
     wanted = _chosen(outputs, given, known, wrt, asked=isinstance(target, Tensor) or call.asked)
     program = record(outputs, wanted, known, given, reads, formulas, order)
-    return Derivation(program, comments)
+    return Derivation(program, comments, loops)
 
 
 def _chosen(
@@ -159,11 +167,15 @@ class Derivation:
         The same as mathematics, with shapes; a notebook shows it.
     """
 
-    def __init__(self, program: Program, comments: bool = False) -> None:
+    def __init__(self, program: Program, comments: bool = False, loops: bool = True) -> None:
         self.program = program
         self.comments = comments
-        self.layout: Layout = Planner(program).plan()
-        self.arguments = {name: step.value for name, step in self.layout.arguments.items()}
+        found = with_loops(program) if loops else None
+        self.layout: Layout = found or Planner(program).plan()
+        self.arguments = {
+            name: [one.value for one in step] if isinstance(step, list) else step.value
+            for name, step in self.layout.arguments.items()
+        }
 
     def __repr__(self) -> str:
         found = ", ".join([name for pass_ in self.layout.gradients for name in pass_.values()])
@@ -199,41 +211,22 @@ class Derivation:
         lines = []
         if layout.rows is not None:
             lines += ["{} = {}.shape[0]".format(*layout.rows)]
-        forward = [line for line in layout.lines if not line.backward]
-        backward = [line for line in layout.lines if line.backward]
-        lines += [self._assignment(line) for line in forward]
+        forward = [one for one in layout.body if not one.backward]
+        backward = [one for one in layout.body if one.backward]
+        lines += _statements(forward)
         lines += [_check(text, value) for _, text, value in layout.checks]
         if lines and backward:
             lines.append("")
-        lines += ["# Backward"] * bool(backward) + self._commented(backward)
-        results = [
-            ", ".join(layout.outputs)
-            if len(layout.outputs) == 1
-            else f"({', '.join(layout.outputs)})"
-        ]
-        results += [_dict(one) for one in layout.gradients]
+        lines += ["# Backward"] * bool(backward) + _statements(backward, self.comments)
+        value = ", ".join(layout.outputs)
+        results = [[value if len(layout.outputs) == 1 else f"({value})"]]
+        results += [["{", *_entries(one, layout), "}"] for one in layout.gradients]
         lines.append(_returned(results))
         head = f"def {self.name}({', '.join(layout.arguments)}):"
         if len(head) > LINE:
             inside = textwrap.fill(", ".join(layout.arguments) + ",", LINE - 4)
             head = f"def {self.name}(\n{textwrap.indent(inside, '    ')}\n):"
         return f"{head}\n{textwrap.indent(chr(10).join(lines), '    ')}"
-
-    def _assignment(self, line: Line) -> str:
-        return f"{line.target} = {line.expression}"
-
-    def _commented(self, lines: Sequence[Line]) -> list[str]:
-        if not self.comments:
-            return [self._assignment(line) for line in lines]
-        found = []
-        before: Line | None = None
-        for line in lines:
-            if line.owner is not None and line.owner is not before:
-                kind = "" if not line.owner.backward else "once more, "
-                found.append(f"# {kind}{line.owner.target} = {line.owner.expression}")
-            before = line.owner
-            found.append(self._assignment(line))
-        return found
 
     @cached_property
     def function(self) -> Callable[..., Any]:
@@ -248,17 +241,37 @@ class Derivation:
 
     @cached_property
     def text(self) -> str:
-        groups: dict[Line | None, list[str]] = {
-            line: [] for line in self.layout.lines if not line.backward
-        }
-        for line in self.layout.lines:
-            if line.backward:
-                groups.setdefault(self._forward_owner(line), []).append(self._assignment(line))
-        left = ["" if line is None else self._assignment(line) for line in groups]
+        forward: list[Line | Loop] = [one for one in self.layout.body if not one.backward]
+        groups: dict[Line | Loop | None, list[str]] = {}
+        for one in forward:
+            groups[one] = []
+            for line in _lines_of(one):
+                groups[line] = []
+        of = {line: one for one in forward if isinstance(one, Loop) for line in one.lines}
+        waiting: list[str] = []
+        for one in [one for one in self.layout.body if one.backward]:
+            if isinstance(one, Line):
+                owner = self._forward_owner(one)
+                (waiting if owner is None else groups[owner]).append(one.text)
+                continue
+            owners = [self._forward_owner(line) for line in one.lines]
+            loop = next((of[owner] for owner in owners if owner in of), None)
+            groups.setdefault(loop, []).extend([*waiting, one.header])
+            waiting = []
+            for line, owner in zip(one.lines, owners):
+                inside = owner if owner in of else loop
+                groups.setdefault(inside, []).append("    " + line.text)
+        if waiting:
+            groups.setdefault(None, []).extend(waiting)
+        left = [
+            "" if one is None else one.header if isinstance(one, Loop)
+            else "    " * (one in of) + one.text
+            for one in groups
+        ]  # fmt: skip
         width = max(map(len, [*left, "forward"]))
         rows = [("forward", "backward"), ("-" * width, "-" * len("backward"))]
-        for forward, mine in zip(left, groups.values()):
-            rows += [(forward if i == 0 else "", text) for i, text in enumerate(mine or [""])]
+        for before, mine in zip(left, groups.values()):
+            rows += [(before if i == 0 else "", text) for i, text in enumerate(mine or [""])]
         return "\n".join([f"{one:{width}}    {other}".rstrip() for one, other in rows])
 
     @staticmethod
@@ -273,42 +286,84 @@ class Derivation:
     @cached_property
     def _gradient_names(self) -> dict[str, str]:
         """For each gradient ``dW`` the ``W`` it belongs to."""
-        names = {*self.layout.arguments, *[line.target for line in self.layout.lines]}
-        return {name: name[1:] for name in names if name[0] == "d" and name[1:] in names}
+        layout = self.layout
+        names = {*layout.arguments, *layout.lengths, *[line.target for line in layout.lines]}
+        names |= {name for one in layout.body if isinstance(one, Loop) for name in one.indexed}
+        found = {name: name[1:] for name in names if name[0] == "d" and name[1:] in names}
+        return found | layout.derivatives
 
     @cached_property
-    def _mathematics(self) -> list[tuple[Line, str, str]]:
-        writer = Latex(self.layout.shapes, self._gradient_names)
-        rows = self.layout.rows[0] if self.layout.rows is not None else "N"
-        return [
-            (line, f"{name_in_latex(line.target, self._gradient_names)} &= {writer.write(line.value)}",
-             shape_in_latex(line.step, rows))
-            for line in self.layout.lines
-        ]  # fmt: skip
+    def _mathematics(self) -> list[tuple[Line | Loop, str, str]]:
+        """Each line as an equation, with its shape; each loop as the range of its index."""
+        layout = self.layout
+        rows = layout.rows[0] if layout.rows is not None else "N"
+        loops = [one for one in layout.body if isinstance(one, Loop)]
+        rounds = {name for one in loops for name in one.indexed}
+        outside = Latex(
+            layout.shapes, self._gradient_names, layout.lengths, layout.on_paper, rounds
+        )
+        found: list[tuple[Line | Loop, str, str]] = []
+        for one in layout.body:
+            inside = outside
+            if isinstance(one, Loop):
+                inside = replace(outside, counter=one.counter, indexed=one.indexed)
+                found.append((one, inside.range(one), ""))
+            for line in _lines_of(one):
+                if line.on_paper:
+                    shape = shape_in_latex(line.step, rows) if line.same_shape else ""
+                    found.append((line, inside.equation(line), shape))
+        return found
 
     @cached_property
     def latex(self) -> str:
-        lines = [rf"{equation} && \in {shape}" for _, equation, shape in self._mathematics]
+        inside = {line for one in self.layout.body if isinstance(one, Loop) for line in one.lines}
+        lines = [
+            rf"&\text{{for }} {equation}:" if isinstance(one, Loop)
+            else (r"\quad " if one in inside else "") + equation
+            + (rf" && \in {shape}" if shape else "")
+            for one, equation, shape in self._mathematics
+        ]  # fmt: skip
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     @cached_property
     def markdown(self) -> str:
-        rows = self.layout.rows[0] if self.layout.rows is not None else "N"
-        given = ", ".join([
-            rf"${name_in_latex(name, self._gradient_names)} \in {shape_in_latex(step, rows)}$"
-            for name, step in self.layout.arguments.items()
-        ])  # fmt: skip
-        parts = [f"Given {given}:"]
+        inside = {line for one in self.layout.body if isinstance(one, Loop) for line in one.lines}
+        parts = [f"Given {', '.join(self._given())}:"]
         for title, backward in (("Forward", False), ("Backward", True)):
-            mine = [
-                f"| ${equation.replace('&= ', '= ').replace('|', chr(92) + 'vert ')}$ | ${shape}$ |"
-                for line, equation, shape in self._mathematics if line.backward is backward
-            ]  # fmt: skip
+            mine = []
+            for one, equation, shape in self._mathematics:
+                if one.backward is backward:
+                    text = equation.replace("&= ", "= ").replace("&\\mathrel", "\\mathrel")
+                    text = text.replace("|", r"\vert ")
+                    left = f"for ${text}$:" if isinstance(one, Loop) else f"${text}$"
+                    if one in inside:
+                        left = rf"${chr(92)}quad {text}$"
+                    mine.append(f"| {left} | {f'${shape}$' if shape else ''} |")
             if mine:
                 parts.append("\n".join([f"| {title} | shape |", "|:--|:--|", *mine]))
         if any(self._gradient_names):
             parts.append(r"Here $\mathrm{d}v$ is $\partial L / \partial v$.")
         return "\n\n".join(parts)
+
+    def _given(self) -> list[str]:
+        """Each argument with its shape; a list of them item by item, or once if all are alike."""
+        rows = self.layout.rows[0] if self.layout.rows is not None else "N"
+        found = []
+        for name, step in self.layout.arguments.items():
+            written = name_in_latex(name, self._gradient_names)
+            steps = step if isinstance(step, list) else [step]
+            shapes = [shape_in_latex(one, rows) for one in steps]
+            if not isinstance(step, list):
+                found.append(rf"${written} \in {shapes[0]}$")
+            elif len(set(shapes)) == 1:
+                places = rf"{with_index(written, '0')}, \ldots, {with_index(written, str(len(steps) - 1))}"
+                found.append(rf"${places} \in {shapes[0]}$")
+            else:
+                found += [
+                    rf"${with_index(written, str(i))} \in {shape}$"
+                    for i, shape in enumerate(shapes)
+                ]
+        return found
 
     def _repr_markdown_(self) -> str:
         return self.markdown
@@ -330,25 +385,43 @@ class Derivation:
         -------
         Difference
             Prints as a table; ``.ok`` and ``.first_wrong`` sum it up. A quantity is compared if it
-            has the same name in both, as a variable or as a key of what is returned.
+            has the same name in both, as a variable or as a key of what is returned. What the
+            rounds of a loop compute is compared with the items of a list of that name, or with
+            ``h1``, ``h2``, ...; a variable that each round sets anew, with the last round's.
         """
         given = dict(zip(self.arguments, arrays)) if arrays else self.arguments
-        return compare(theirs, given, self._values(given), {
-            line.target: line.expression for line in self.layout.lines
-        }, self.layout.gradients, self.layout.also)  # fmt: skip
+        layout = self.layout
+        flat: dict[str, Any] = {}
+        for name, value in given.items():
+            listed = layout.lists.get(name)
+            flat |= {name: value} if listed is None else dict(zip(listed.arguments, value))
+        values = self._values(flat)
+        found = {
+            name: Quantity(
+                layout.rounds.get(line.target, Round(line.target)), value, line.expression
+            )
+            for line in layout.recorded
+            for name, value in [(line.target, values[line.target])]
+        }
+        return compare(theirs, given, flat, found, layout.results, layout.also)
 
     def _values(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Every line's value."""
-        body = ast.parse(self.source).body[-1]
-        assert isinstance(body, ast.FunctionDef)
+        """The value of each line, those of each round of a loop among them."""
         space: dict[str, Any] = {
             "np": np,
             **{key: np.asarray(value) for key, value in arrays.items()},
         }
-        exec("\n".join(self._helpers), space)
-        statements = ast.Module([one for one in body.body if not isinstance(one, ast.Return)], [])
-        exec(compile(statements, "<derived>", "exec"), space)
-        return {line.target: space[line.target] for line in self.layout.lines}
+        lines = [f"{line.target} = {line.expression}" for line in self.layout.recorded]
+        if self.layout.rows is not None:
+            name, _ = self.layout.rows
+            space[name] = len(space[self.layout.rows[1]])
+        needed = helpers(_called("\n".join(lines)), self.layout.operations)
+        exec("\n".join([*needed.values(), *self._helpers, *lines]), space)
+        return {line.target: space[line.target] for line in self.layout.recorded}
+
+
+def _lines_of(one: Line | Loop) -> list[Line]:
+    return one.lines if isinstance(one, Loop) else [one]
 
 
 def _called(source: str) -> list[str]:
@@ -364,6 +437,23 @@ def _called(source: str) -> list[str]:
     )
 
 
+def _statements(body: Sequence[Line | Loop], comments: bool = False) -> list[str]:
+    """The lines, those of loops indented, and for each the forward line that it comes from."""
+    found: list[str] = []
+    before: Line | None = None
+    for one in body:
+        if isinstance(one, Loop):
+            found += [one.header, *["    " + text for text in _statements(one.lines, comments)]]
+            before = None
+            continue
+        if comments and one.owner is not None and one.owner is not before:
+            kind = "" if not one.owner.backward else "once more, "
+            found.append(f"# {kind}{one.owner.text}")
+        before = one.owner
+        found.append(one.text)
+    return found
+
+
 def _check(text: str, value: Any) -> str:
     """What the record holds for, as a line."""
     if value is True:
@@ -375,25 +465,49 @@ def _check(text: str, value: Any) -> str:
     return f"# Python read {text} as {value!r} when this was recorded."
 
 
-def _dict(names: Mapping[str, str]) -> str:
-    return "{" + ", ".join([f'"{key}": {name}' for key, name in names.items()]) + "}"
+def _entries(names: Mapping[str, str], layout: Layout) -> list[str]:
+    """The gradients by the user's names; those of a list by a comprehension."""
+    left = dict(names)
+    parts: dict[str, str] = {}
+    for listed in layout.lists.values():
+        keys = [listed.key(str(n)) for n in listed.numbers]
+        gradients = [left.get(key, "").partition("[") for key in keys]
+        name = gradients[0][0]
+        if not name or [one[0] + one[1] + one[2] for one in gradients] != [
+            f"{name}[{i}]" for i in range(len(keys))
+        ]:
+            continue
+        first, slope = listed.numbers[0], listed.numbers[1] - listed.numbers[0]
+        if listed.numbers == [first + slope * i for i in range(len(keys))]:
+            number = "{" + ast.unparse(affine(slope, first, "i")) + "}"
+            parts[keys[0]] = f'**{{f"{listed.key(number)}": g for i, g in enumerate({name})}}'
+            for key in keys[1:]:
+                del left[key]
+    return [parts.get(key, f'"{key}": {name}') for key, name in left.items()]
 
 
-def _returned(results: list[str]) -> str:
-    line = f"return {', '.join(results)}"
+def _returned(results: list[list[str]]) -> str:
+    line = f"return {', '.join([_joined(one) for one in results])}"
     if len(line) + 4 <= LINE:
         return line
     inside = ",\n".join([_wrapped(one) for one in results])
     return f"return (\n{textwrap.indent(inside, '    ')},\n)"
 
 
-def _wrapped(result: str) -> str:
-    if len(result) + 8 <= LINE:
-        return result
+def _joined(result: list[str]) -> str:
+    """A value, or a dict in braces."""
+    if len(result) == 3 and result[1].startswith("**"):
+        return result[1].removeprefix("**")  # the only one
+    return result[0] if len(result) == 1 else f"{{{', '.join(result[1:-1])}}}"
+
+
+def _wrapped(result: list[str]) -> str:
+    if len(_joined(result)) + 8 <= LINE or len(result) == 1:
+        return _joined(result)
     rows = [""]
-    for part in result[1:-1].split(", "):
+    for part in result[1:-1]:
         if rows[-1] and len(rows[-1]) + len(part) > LINE - 14:
             rows.append("")
         rows[-1] += f"{' ' if rows[-1] else ''}{part},"
     inside = "\n".join(rows)
-    return f"{result[0]}\n{textwrap.indent(inside, '    ')}\n{result[-1]}"
+    return f"{{\n{textwrap.indent(inside, '    ')}\n}}"

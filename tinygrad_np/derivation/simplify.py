@@ -17,9 +17,12 @@ import numpy as np
 from ..core import Primitive
 from ..ops.arithmetic import add, cast, divide, multiply, negative, power_of, subtract, where
 from ..ops.elementwise import square
+from ..ops.embedding import scatter_rows
+from ..ops.index import read, scatter_add
 from ..ops.linalg import matmul_2d
+from ..ops.products import contract
 from ..ops.reduce import sum_over
-from ..ops.shape import expand_axes, permute, reshape_to, squeeze_axes, stretch
+from ..ops.shape import expand_axes, join, permute, pile, reshape_to, squeeze_axes, stretch
 from ..program import Length, Program, Shape, Step
 
 Rule = Callable[["Simplifier", Step], Step | None]
@@ -34,13 +37,16 @@ class Simplifier:
         The rewritten step of each recorded one.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(
+        self, program: Program, whole_gradients: bool = False, in_loops: bool = False
+    ) -> None:
+        self.in_loops = in_loops
         self.of: dict[Step, Step] = {step: step for step in program.inputs}
         self.known: dict[Any, Step] = {}
         # The gradient of what the user named is a quantity of its own: rules do not look into it.
         named = [
             g for one in program.passes for step, g in one.cotangents.items()
-            if step.name is not None and step.operation is not None
+            if step.operation is not None and (whole_gradients or step.name is not None)
         ]  # fmt: skip
         self.named, self.whole = set(named), set[Step]()
         residuals: dict[Step, list[Step]] = {step: [] for step in program.steps}
@@ -68,8 +74,10 @@ class Simplifier:
         return made
 
     def sees(self, step: Step, *operations: Primitive) -> bool:
-        """Whether a step is one of these operations, and a rule may take it apart."""
-        return step.operation in operations and step not in self.whole
+        """Whether a step is one of these operations, and a rule may take it apart: not a product,
+        quotient or negative that the user has computed, which would be computed twice."""
+        mine = step.by_formula or step.operation not in (multiply, divide, negative)
+        return step.operation in operations and step not in self.whole and mine
 
     def make(
         self,
@@ -259,6 +267,8 @@ def _times(s: Simplifier, step: Step) -> Step | None:
     if m == 0:
         return s.spread(a, step)
     for one, other in ((a, b), (b, a)):
+        if one.operation is stretch and number_of(one.inputs[0]) == 1:
+            return s.spread(other, step)
         if one.operation is stretch and is_scalar(one.inputs[0]) and is_scalar(other):
             return s.spread(
                 s.again(step, multiply, *_swapped(one.inputs[0], other, one is b)), step
@@ -270,6 +280,23 @@ def _times(s: Simplifier, step: Step) -> Step | None:
         if s.sees(one, divide) and is_scalar(one.inputs[1]):
             product = s.again(step, multiply, *_swapped(one.inputs[0], other, one is b))
             return s.again(step, divide, product, one.inputs[1])
+    if m is not None and s.sees(b, divide):
+        k, rest = _coefficient(s, b.inputs[1])
+        if k != 1 and k * (m // k) == m:
+            quotient = s.again(step, divide, b.inputs[0], rest)
+            return s.again(step, multiply, _number(_folded(m / k), step), quotient)
+    if m is not None and s.sees(b, multiply) and s.sees(b.inputs[0], divide):
+        first, second = b.inputs
+        if _divisor(s, first) != 1:
+            scaled = s.make(multiply, (a, first), {}, _shaped(first, first.shape))
+            return s.again(step, multiply, scaled, second)
+    if m is not None and s.sees(b, multiply) and s.sees(b.inputs[0], expand_axes):
+        first, second = b.inputs
+        if _divisor(s, first.inputs[0]) == m:
+            x = first.inputs[0]
+            inner = s.make(multiply, (a, x), {}, _shaped(x, x.shape))
+            wide = s.make(expand_axes, (inner,), first.params, _shaped(first, first.shape))
+            return s.again(step, multiply, wide, second)
     if s.sees(b, multiply):
         first, second = b.inputs
         k = number_of(first)
@@ -285,6 +312,11 @@ def _times(s: Simplifier, step: Step) -> Step | None:
     if a is b:
         return s.make(power_of, (a,), {"exponent": 2}, step)
     return None
+
+
+def _divisor(s: Simplifier, step: Step) -> Any:
+    """The number that a step is divided by."""
+    return _coefficient(s, step.inputs[1])[0] if s.sees(step, divide) else 1
 
 
 def _swapped(one: Step, other: Step, swap: bool) -> tuple[Step, Step]:
@@ -304,6 +336,9 @@ def _over(s: Simplifier, step: Step) -> Step | None:
         return s.spread(s.again(step, divide, a.inputs[0], b), step)
     if s.sees(a, multiply) and n is not None and number_of(a.inputs[0]) == n:
         return s.spread(a.inputs[1], step)
+    (m, x), (k, y) = _coefficient(s, a), _coefficient(s, b)
+    if n is None and k != 1 and k * (m // k) == m:
+        return s.again(step, divide, s.again(step, multiply, _number(_folded(m / k), step), x), y)
     return None
 
 
@@ -330,6 +365,9 @@ def _plus(s: Simplifier, step: Step) -> Step | None:
     for one, other in ((a, b), (b, a)):
         if number_of(one) == 0:
             return s.spread(other, step)
+    joined = _joined(s, [*_added(s, a), *_added(s, b)], step)
+    if joined is not None:
+        return joined
     if s.sees(b, negative):
         return s.again(step, subtract, a, b.inputs[0])
     if s.sees(a, negative):
@@ -342,6 +380,57 @@ def _plus(s: Simplifier, step: Step) -> Step | None:
     if m < 0:
         return s.again(step, subtract, a, s.again(step, multiply, _number(-m, step), y))
     return None
+
+
+# Of more parts the sum is that of a loop.
+PARTS = 4
+
+
+def _added(s: Simplifier, step: Step, many: bool = False) -> list[Step]:
+    """The terms of a sum, if they are few."""
+    terms: list[Step] = []
+    todo = [step]
+    while todo and (many or len(terms) + len(todo) < PARTS):
+        one = todo.pop()
+        if s.sees(one, add):
+            todo.extend(reversed(one.inputs))
+        else:
+            terms.append(one)
+    return [*terms, *reversed(todo)]
+
+
+def _joined(s: Simplifier, parts: Sequence[Step], step: Step) -> Step | None:
+    """Gradients of slices that lie side by side and cover an axis, or of its places, as one array."""
+    if not all([s.sees(one, scatter_add) and one.shape == step.shape for one in parts]):
+        return None
+    cuts: dict[int, tuple[int, Step]] = {}
+    kinds = set()
+    for one in parts:
+        index = one.params["index"]
+        index = index if isinstance(index, tuple) else (index,)
+        places = [i for i, part in enumerate(index) if part != slice(None)]
+        if (
+            len(places) != 1
+            or not _is_plain(index[places[0]])
+            or one.inputs[0].operation is stretch
+        ):
+            return None
+        axis, part = places[0], index[places[0]]
+        if isinstance(step.shape[axis], Length):
+            return None
+        start, stop = (part.start or 0, part.stop) if isinstance(part, slice) else (part, part + 1)
+        cuts[start] = (step.shape[axis] if stop is None else stop, one.inputs[0])
+        kinds.add((axis, isinstance(part, slice)))
+    at, ordered = 0, []
+    while at in cuts:
+        at, piece = cuts.pop(at)
+        ordered.append(piece)
+    if len(kinds) != 1 or cuts or len(ordered) != len(parts):
+        return None
+    axis, sliced = kinds.pop()
+    if at != step.shape[axis] or not (sliced or not s.in_loops):
+        return None
+    return s.make(join if sliced else pile, ordered, {"axis": axis}, step)
 
 
 def _coefficient(s: Simplifier, step: Step) -> tuple[Any, Step]:
@@ -368,6 +457,64 @@ def _minus(s: Simplifier, step: Step) -> Step | None:
     return None
 
 
+def _read(s: Simplifier, step: Step) -> Step | None:
+    """A part of a part: ``x[:, 2:][:, 0]`` is ``x[:, 2]``."""
+    (x,) = step.inputs
+    if x.operation is None or x.operation is not step.operation or x.name is not None:
+        return None
+    index = _composed(x.inputs[0].shape, x.params["index"], step.params["index"])
+    if index is None:
+        return None
+    return s.make(x.operation, x.inputs, {"index": index}, step, not step.by_formula)
+
+
+def _scatter(s: Simplifier, step: Step) -> Step | None:
+    """The gradient of a part of a part; that of a sum is the sum of those of its terms."""
+    (g,) = step.inputs
+    terms = _added(s, g, many=True)
+    if len(terms) > 1 and all([one.operation is scatter_add for one in terms]):
+        parts = [s.make(scatter_add, (one,), step.params, step) for one in terms]
+        total = parts[0]
+        for part in parts[1:]:
+            total = s.again(step, add, total, part)
+        return total
+    if s.sees(g, scatter_add):
+        index = _composed(step.shape, step.params["index"], g.params["index"])
+        if index is not None:
+            return s.make(scatter_add, g.inputs, step.params | {"index": index}, step)
+    return None
+
+
+def _composed(shape: Shape, first: Any, second: Any) -> Any:
+    """One index for two in a row, of slices without a stride and of whole numbers from 0 on."""
+    first, second = [index if isinstance(index, tuple) else (index,) for index in (first, second)]
+    if not all([_is_plain(part) for part in (*first, *second)]):
+        return None
+    found = [*first, *[slice(None)] * (len(shape) - len(first))]
+    free = [axis for axis, part in enumerate(found) if isinstance(part, slice)]
+    for axis, part in zip(free, second):
+        outer = found[axis]
+        start, stop = outer.start or 0, outer.stop
+        if isinstance(part, slice):
+            ends = [stop, None if part.stop is None else start + part.stop]
+            end = min([n for n in ends if n is not None], default=None)
+            begin = start + (part.start or 0)
+            found[axis] = slice(begin or None, end)
+        else:
+            found[axis] = start + part
+    while len(found) > 1 and found[-1] == slice(None):
+        found.pop()
+    return tuple(found) if len(found) > 1 else found[0]
+
+
+def _is_plain(part: Any) -> bool:
+    ends = (
+        (part.start or 0, part.stop or 0, part.step) if isinstance(part, slice) else (part, 0, None)
+    )
+    whole = all([isinstance(n, int) and not isinstance(n, bool | Length) for n in ends[:2]])
+    return whole and min(ends[:2]) >= 0 and ends[2] in (None, 1)
+
+
 def _power(s: Simplifier, step: Step) -> Step | None:
     if step.params["exponent"] == 0:
         return _number(1, step)  # also of 0 and nan, in NumPy
@@ -376,16 +523,25 @@ def _power(s: Simplifier, step: Step) -> Step | None:
 
 def _transpose(s: Simplifier, step: Step) -> Step | None:
     (x,), axes = step.inputs, step.params["axes"]
+    if axes == tuple(range(len(axes))):
+        return x
     if s.sees(x, permute):
-        x, axes = x.inputs[0], tuple([x.params["axes"][axis] for axis in axes])
-        return s.make(permute, (x,), {"axes": axes}, step)
-    if s.sees(x, matmul_2d) and axes == (1, 0):
+        found = tuple([x.params["axes"][axis] for axis in axes])
+        if x.by_formula or found == tuple(range(len(found))):
+            return s.make(permute, x.inputs, {"axes": found}, step)
+        return None
+    last = len(axes) - 1
+    swapped = (*range(last - 1), last, last - 1)
+    alike = all([len(one.shape) == len(x.shape) for one in x.inputs])
+    if s.sees(x, matmul_2d) and x.by_formula and axes == swapped and alike:
         a, b = [
-            s.make(permute, (one,), {"axes": axes}, _shaped(one, one.shape[::-1]))
+            s.make(
+                permute, (one,), {"axes": axes}, _shaped(one, tuple([one.shape[i] for i in axes]))
+            )
             for one in x.inputs
         ]
         return s.make(matmul_2d, (b, a), {}, step)
-    return x if axes == tuple(range(len(axes))) else None
+    return None
 
 
 def _reshape(s: Simplifier, step: Step) -> Step | None:
@@ -404,6 +560,8 @@ def _reshape(s: Simplifier, step: Step) -> Step | None:
             return s.make(sum_over, x.inputs, x.params | {"keepdims": False}, step)
     if number_of(x) is not None:
         return s.spread(x, step)
+    if s.sees(x, negative):
+        return s.again(step, negative, s.make(reshape_to, x.inputs, step.params, step))
     return None
 
 
@@ -427,6 +585,8 @@ def _expand(s: Simplifier, step: Step) -> Step | None:
         return s.again(step, divide, wide, x.inputs[1])
     if number_of(x) is not None:
         return s.spread(x, step)
+    if x.operation is stretch and is_scalar(x.inputs[0]):
+        return s.spread(x.inputs[0], step)
     return None
 
 
@@ -436,6 +596,8 @@ def _squeeze(s: Simplifier, step: Step) -> Step | None:
         return x
     if s.sees(x, expand_axes) and x.params["axis"] == axes:
         return x.inputs[0]
+    if s.sees(x, sum_over) and x.by_formula and x.params == {"axis": axes, "keepdims": True}:
+        return s.make(sum_over, x.inputs, x.params | {"keepdims": False}, step)
     if s.sees(x, matmul_2d):  # a product with a vector, which was a row or a column meanwhile
         row, column = x.inputs
         last = len(x.shape) - 1
@@ -466,6 +628,42 @@ def _column_times_row(s: Simplifier, step: Step) -> Step | None:
     if min(len(a.shape), len(b.shape)) > 1 and a.shape[-1] == 1:
         return s.make(multiply, (a, b), {}, step)
     return None
+
+
+def _product_with_ones(s: Simplifier, step: Step) -> Step | None:
+    """A product with ones adds up columns or rows."""
+    a, b = step.inputs
+    for ones, other, axis in ((b, a, 1), (a, b, 0)):
+        keepdims = len(ones.shape) == 2
+        if _is_ones(ones) and len(other.shape) == 2 and (not keepdims or ones.shape[axis] == 1):
+            return s.make(sum_over, (other,), {"axis": (axis,), "keepdims": keepdims}, step)
+    return None
+
+
+def _contracted(s: Simplifier, step: Step) -> Step | None:
+    """``np.einsum("k,->k", x, 1)`` is ``x``."""
+    given, result = str(step.params["subscripts"]).split("->")
+    left, right = given.split(",")
+    a, b = step.inputs
+    for mine, other, one, x in ((left, right, a, b), (right, left, b, a)):
+        if mine == "" and other == result and _is_ones(one):
+            return x
+    return None
+
+
+def _thin_scatter(s: Simplifier, step: Step) -> Step | None:
+    """What NumPy repeats anyway is not repeated before it is added."""
+    g, *indices = step.inputs
+    if g.operation is not stretch or is_scalar(g.inputs[0]) or step.operation is None:
+        return None
+    if len(g.inputs[0].shape) != len(g.shape):
+        return None
+    return s.make(step.operation, (g.inputs[0], *indices), step.params, step)
+
+
+def _is_ones(step: Step) -> bool:
+    inside = step.inputs[0] if step.operation is stretch else step
+    return bool(number_of(inside) == 1)
 
 
 def _same_axes(s: Simplifier, step: Step) -> Step | None:
@@ -503,6 +701,9 @@ def _sum(s: Simplifier, step: Step) -> Step | None:
         return x
     if s.sees(x, negative):
         return s.again(step, negative, s.make(sum_over, x.inputs, step.params, step))
+    if s.sees(x, permute) and len(x.shape) == 2 and not step.params["keepdims"]:
+        axis = tuple([1 - axis for axis in step.params["axis"]])
+        return s.make(sum_over, x.inputs, step.params | {"axis": axis}, step)
     if all([x.shape[axis] == 1 for axis in step.params["axis"]]) and step.params["keepdims"]:
         return x
     return None
@@ -532,11 +733,15 @@ RULES: dict[Primitive, tuple[Rule, ...]] = {
     reshape_to: (_reshape,),
     expand_axes: (_expand,),
     squeeze_axes: (_squeeze,),
-    matmul_2d: (_column_times_row,),
+    matmul_2d: (_product_with_ones, _column_times_row),
+    contract: (_contracted,),
+    scatter_rows: (_thin_scatter,),
     stretch: (_stretch,),
     sum_over: (_sum,),
     square: (_square,),
     where: (_where,),
+    read: (_read,),
+    scatter_add: (_thin_scatter, _scatter),
 }
 # What the user wrote stays as it is, but for what the engine put around vectors.
 PLAIN_RULES: dict[Primitive, tuple[Rule, ...]] = {
@@ -544,4 +749,5 @@ PLAIN_RULES: dict[Primitive, tuple[Rule, ...]] = {
     reshape_to: (_reshape,),
     permute: (_same_axes,),
     multiply: (_times_seed,),
+    read: (_read,),
 }

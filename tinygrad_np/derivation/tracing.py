@@ -86,17 +86,19 @@ class Call:
             self.given.append(leaf)
         return leaf
 
-    def _name_argument(self, name: str, value: Any) -> None:
+    def _name_argument(self, name: str, value: Any, inside: bool = False) -> None:
+        """Items of a list by its name and their number; those of a dict by their key, with the path
+        if the dict itself is in something."""
         if isinstance(value, Tensor):
             self.names.nodes.setdefault(value.node, name)
             self.names.hold(value.node.value, name)
             self.rank[value.node] = 0
         elif isinstance(value, dict):
             for key, one in value.items():
-                self._name_argument(str(key), one)
+                self._name_argument(f"{name}.{key}" if inside else str(key), one, True)
         elif isinstance(value, list | tuple):
             for i, one in enumerate(value):
-                self._name_argument(f"{name}.{i}", one)
+                self._name_argument(f"{name}.{i}", one, True)
 
     def _name_globals(self, f: Any) -> None:
         """What the function takes from around it."""
