@@ -6,6 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,32 @@ def test_a_number_of_an_array_taken_out_is_not_returned_as_a_constant() -> None:
     for value in (0.5, 0.6, 0.7, 2.0):
         assert compiled(np.full(2, value)) == 2 * (value > 1)
     assert "returns the number 0" in str(compiled.reason)
+
+
+TABLE = np.array([1.0, 1.0, 1.0, 9.0])
+HOLDER = SimpleNamespace(table=TABLE)
+
+
+def of_a_variable(x: Any, t: Any) -> Any:
+    return x / TABLE[t].sum()
+
+
+def of_an_attribute(x: Any, t: Any) -> Any:
+    return x / float(HOLDER.table[t - 1 + 1].sum())
+
+
+def taken(x: Any, t: Any) -> Any:
+    return x / tg.take(TABLE, t).sum() + TABLE[1:].sum() * (1 / len(x)) + HOLDER.table[0]
+
+
+@pytest.mark.parametrize("step", [of_a_variable, of_an_attribute, taken])
+def test_elements_of_a_table_that_are_rarely_others(step: Any) -> None:
+    compiled = tg.compile(step, warn=False)
+    for k in range(30):
+        t = np.array([0, k % 3, 3 if k in (12, 20) else 1])
+        x = tg.Tensor(np.full(2, float(k)))
+        assert compiled(x, t).data.tolist() == pytest.approx(step(x, t).data.tolist())
+    if step is taken:
+        assert compiled.reason is None
+    else:
+        assert "which leaves no record if the places are an argument's" in str(compiled.reason)

@@ -64,6 +64,8 @@ CONTAINERS: Final = (tuple, list, set, deque, dict)
 BY_TEXT: Final = frozenset({
     "getattr", "setattr", "hasattr", "delattr", "vars", "attrgetter", "__dict__", "__getattribute__",
 })  # fmt: skip
+# Of what an index is made that is always the same one.
+CONSTANT: Final = ("LOAD_CONST", "BUILD_SLICE", "BUILD_TUPLE")
 ATTRIBUTE: Final = frozenset({
     "LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "STORE_ATTR", "DELETE_ATTR", "IMPORT_FROM",
 })  # fmt: skip
@@ -112,6 +114,8 @@ class Around:
         self.seen: dict[int, Any] = {}
         self.classes: dict[int, type] = {}  # those whose methods were looked through
         self.arrays: list[tuple[Any, Any]] = []
+        self.tables: list[str] = []  # their names
+        self.subscripted: set[str] = set()  # what the code takes elements from
         self.generators: list[tuple[str, Any, str]] = [
             (name, one, repr(_state(one)))
             for name, one in (("np.random", np.random), ("random", random))
@@ -149,6 +153,7 @@ class Around:
             return
         variables, attributes, modules = _reads(function.__code__)
         self.names |= {*attributes, *variables}
+        self.subscripted |= _subscripted(function.__code__)
         self._place("{}.__code__", function, name)
         for cell, variable in zip(function.__closure__ or (), function.__code__.co_freevars):
             try:
@@ -256,6 +261,11 @@ class Around:
             self._list(value.ravel("K"), name)
         else:
             self.arrays.append((value, _sample(value)))
+            self.tables.append(name)
+
+    def indexed(self) -> str | None:
+        """The name of an array that the code takes elements from, at places that it computes."""
+        return next((name for name in self.tables if name.split(".")[-1] in self.subscripted), None)
 
     def _reference(self, value: ref[Any], name: str) -> None:
         self._place("{}()", value, name)
@@ -488,3 +498,25 @@ def _reads(code: CodeType) -> tuple[tuple[str, ...], frozenset[str], tuple[str, 
     if BY_TEXT & {*code.co_names}:
         attributes |= {one for one in code.co_consts if type(one) is str and one.isidentifier()}
     return tuple(variables), frozenset(attributes), tuple(modules)
+
+
+@cache
+def _subscripted(code: CodeType) -> frozenset[str]:
+    """The names in ``name[index]``, unless the index is a constant."""
+    found: set[str] = set()
+    lines = [
+        one for one in dis.get_instructions(code) if one.opname not in ("CACHE", "EXTENDED_ARG")
+    ]
+    for i, line in enumerate(lines):
+        if isinstance(line.argval, CodeType):
+            found |= _subscripted(line.argval)
+        if line.opname == "BINARY_SUBSCR" or line.argrepr == "[]":
+            start, depth = i, 0
+            while start > 0 and depth < 1:  # back to where the index begins on the stack
+                start -= 1
+                depth += dis.stack_effect(lines[start].opcode, lines[start].arg, jump=False)
+            index = lines[start:i]
+            owner = lines[start - 1].argval
+            if isinstance(owner, str) and any(one.opname not in CONSTANT for one in index):
+                found.add(owner)
+    return frozenset(found)

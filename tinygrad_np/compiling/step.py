@@ -534,6 +534,12 @@ class Compiled(Generic[P, R]):
             return "it computed something else"
         if lowered.gradients.keys() != variant.lowered.gradients.keys():
             return "it gave gradients to other tensors"
+        table = variant.around.indexed() if made else None
+        if table is not None:
+            return (
+                f"Python computed a constant, and takes elements from `{table}`, which leaves no record "
+                f"if the places are an argument's: write tg.take({table}, places, axis=0)"
+            )
         if made or variant.pinned:
             variant.pin(log)
         return None
