@@ -243,14 +243,18 @@ class Around:
             self._class(type(value), type(value).__name__)
         own = [base for base in value.__mro__ if not is_library(base.__module__)]
         for key in sorted(self.names | {"__call__", "forward"} | _special(own)):
-            for base in own:
-                found = vars(base).get(key, MISSING)
+            plain = False
+            for base in (one for one in own if key in vars(one)):
+                found = vars(base)[key]
                 if isinstance(found, classmethod | staticmethod):
                     self._walk(found.__func__, f"{name}.{key}")
                 elif isinstance(found, property):
                     self._walk(found.fget, f"{name}.{key}")
-                elif found is not MISSING or any(key in vars(other) for other in own):
+                else:
+                    plain = True
                     self._entry(vars(base), key, f"{name}.{key}")
+            if plain and key not in vars(value):
+                self._place(f"{{}}.{key}", value, f"{name}.{key}")  # a class before may get it
 
     def _tensor(self, value: Tensor, name: str) -> None:
         if not value.requires_grad:  # a write into a parameter is one into its array
