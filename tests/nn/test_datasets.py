@@ -252,7 +252,7 @@ def test_download_completes_what_the_cache_holds(site, contents, capsys):
 
 
 @pytest.mark.parametrize(
-    "content", [b"<html>sign in</html>", gzip.compress(b"\0\0\x08\x01\0\0\0\0"), None]
+    "content", [b"<html>sign in</html>", gzip.compress(b"\0\0\x08\x01\0\0\0\0", mtime=0), None]
 )
 def test_download_goes_on_to_the_next_mirror(site, content, capsys):
     bad = site / "mirror1" / f"{STEMS[1]}.gz"
