@@ -23,6 +23,7 @@ from .loops import with_loops
 from .templates import affine
 from .texts import helpers
 from .tracing import Call, outputs_of
+from .unfolding import unfolded
 
 LINE = 96
 
@@ -123,7 +124,13 @@ def derive(
     else:
         raise ArgumentError(message("derive", "a Tensor or a function", type(target).__name__))
     wanted = _chosen(outputs, given, known, wrt, asked=isinstance(target, Tensor) or call.asked)
-    program = record(outputs, wanted, known, given, reads, formulas, order)
+    new = unfolded([*[one.node for one in (*outputs, *wanted)], *[node for node, _ in reads]], known)
+    program = record(
+        [handle(new.get(one.node, one.node)) for one in outputs],
+        [handle(new.get(one.node, one.node)) for one in wanted],
+        known, given, [(new.get(node, node), value) for node, value in reads],
+        {new.get(node, node) for node in formulas}, order,
+    )  # fmt: skip
     return Derivation(program, comments, loops)
 
 
