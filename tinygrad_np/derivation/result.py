@@ -124,11 +124,13 @@ def derive(
     else:
         raise ArgumentError(message("derive", "a Tensor or a function", type(target).__name__))
     wanted = _chosen(outputs, given, known, wrt, asked=isinstance(target, Tensor) or call.asked)
-    new = unfolded([*[one.node for one in (*outputs, *wanted)], *[node for node, _ in reads]], known)
+    targets = [*[one.node for one in (*outputs, *wanted)], *[node for node, _ in reads]]
+    new, sequences = unfolded(targets, known)
     program = record(
         [handle(new.get(one.node, one.node)) for one in outputs],
         [handle(new.get(one.node, one.node)) for one in wanted],
-        known, given, [(new.get(node, node), value) for node, value in reads],
+        known, [*given, *map(handle, sequences)],
+        [(new.get(node, node), value) for node, value in reads],
         {new.get(node, node) for node in formulas}, order,
     )  # fmt: skip
     return Derivation(program, comments, loops)

@@ -24,16 +24,21 @@ from ..program import Names, ancestors
 WHOLE = slice(None)
 
 
-def unfolded(targets: Iterable[Node], names: Names) -> dict[Node, Node]:
-    """For each node in whose place there is another one, with the loops written out: that one.
+def unfolded(targets: Iterable[Node], names: Names) -> tuple[dict[Node, Node], list[Node]]:
+    """A computation with its loops written out.
 
-    ``names`` learns the names of what is new.
+    Returns
+    -------
+    of : dict
+        What each node has become, if it is another one now; ``names`` learns what it is called.
+    sequences : list of Node
+        The inputs of the layers that were recorded only as columns: they are (N, T, in) again.
     """
     nodes = ancestors(targets)
     fused = any([node.primitive in BY_STEPS for node in nodes])
     changed = any([one.order > node.order for node in nodes for one in node.inputs])
     if not fused or changed:  # of an array that was changed since it was used, `record` complains
-        return {}
+        return {}, []
     fresh: list[Node] = []
     with (
         mode(recording=True, everything=True, watchers=(fresh.append,), audit=None),
@@ -42,15 +47,16 @@ def unfolded(targets: Iterable[Node], names: Names) -> dict[Node, Node]:
         made = _Unfolding(names, fresh)
         for node in nodes:
             made.visit(node)
-    return made.of
+    return made.of, made.sequences
 
 
 class _Unfolding:
-    """The nodes made in place of others: ``of`` a node, what it has become."""
+    """The nodes made in place of others; see `unfolded`."""
 
     def __init__(self, names: Names, fresh: list[Node]) -> None:
         self.names, self.fresh = names, fresh
         self.of: dict[Node, Node] = {}
+        self.sequences: list[Node] = []
         self.products: dict[Node, tuple[Node, int, Node] | None] = {}
 
     def visit(self, node: Node) -> None:
@@ -65,7 +71,7 @@ class _Unfolding:
 
     def _by_steps(self, node: Node, packed: Node) -> Node:
         assert node.primitive is not None
-        parts = [handle(one) for one in packed.inputs]
+        parts = [handle(_unmoved(one)) for one in packed.inputs]
         y = BY_STEPS[node.primitive](*parts, called=self._called, **(node.params or {}))
         for one in self.fresh:
             inputs = self._new(one.inputs)
@@ -74,8 +80,10 @@ class _Unfolding:
         return self.of[y.node]
 
     def _called(self, step: dict[str, Any]) -> dict[str, Any]:
+        """Names for what was computed and has none."""
         for name, value in step.items():
-            self.names.nodes[value.node] = name
+            if value.node.primitive is not None:
+                self.names.nodes.setdefault(value.node, name)
         return step
 
     def _again(self, node: Node, inputs: tuple[Node, ...]) -> Node:
@@ -88,8 +96,11 @@ class _Unfolding:
         return self._named_as(node, simpler)
 
     def _named_as(self, node: Node, simpler: Node) -> Node:
+        """Items of a loop keep the name that they have in each step."""
         name = self.names.of(node)
-        if name is not None and simpler.primitive is not None:
+        if name is not None and simpler.primitive is pile:
+            self.names.nodes[simpler] = name
+        elif name is not None and simpler.primitive is not None:
             self.names.nodes.setdefault(simpler, name)
         return simpler
 
@@ -128,12 +139,16 @@ class _Unfolding:
             return x.inputs[at]
         return self._made(read, x.inputs[at], index=tuple(parts) if parts[1:] else parts[0])
 
-    def _pile_of_permuted(self, x: Node, axes: tuple[int, ...]) -> Node:
-        """``np.stack(parts).transpose(0, 2, 1)`` is the stack of each part's transpose."""
+    def _pile_of_permuted(self, x: Node, axes: tuple[int, ...]) -> Node | None:
+        """``np.stack(parts).transpose(1, 0, 2)`` stacks along another axis; so it is if the parts
+        are transposed with it, and that cancels."""
         axis = (x.params or {})["axis"]
         rest = tuple([one - (one > axis) for one in axes if one != axis])
-        parts = [self._made(permute, one, axes=rest) for one in x.inputs]
-        return self._made(pile, *parts, axis=axes.index(axis))
+        parts = [self._moved(permute, one, {"axes": rest}) for one in x.inputs]
+        found = [one for one in parts if one is not None]
+        if len(found) < len(parts):
+            return None
+        return self._named_as(x, self._made(pile, *found, axis=axes.index(axis)))
 
     def _moved(self, primitive: Primitive, x: Node, params: Mapping[str, Any]) -> Node | None:
         """Elements that are moved back to where they were; and a constant, as another constant."""
@@ -155,7 +170,7 @@ class _Unfolding:
 
     def _step(self, node: Node, inputs: tuple[Node, ...]) -> Node | None:
         """What is simpler within the equations of a step."""
-        if node.primitive is add and self._is_nameless(inputs[1]) and not inputs[1].value.any():
+        if node.primitive is add and self._is_nameless(inputs[1]) and not np.any(inputs[1].value):
             return inputs[0]
         if node.primitive is read and type((node.params or {})["index"]) is int:
             found = self._at(inputs[0], (node.params or {})["index"])
@@ -194,7 +209,8 @@ class _Unfolding:
             return None
         (W,) = W_T.inputs
         if self._is_nameless(columns):
-            return Node(columns.value[:, column].transpose(2, 1, 0)), 1, W
+            self.sequences.append(Node(columns.value[:, column].transpose(2, 1, 0)))
+            return self.sequences[-1], 1, W
         for x, elements in reversed([*_origins(columns)]):
             needed = elements[:, column].transpose(1, 2, 0)
             for axis in (0, 1):
@@ -219,3 +235,10 @@ def _origins(node: Node) -> Iterator[tuple[Node, Any]]:
         moved = node.primitive.compute((_places(before),), node.params or {})
         places, node = moved.reshape(-1)[places], before
         yield node, places
+
+
+def _unmoved(node: Node) -> Node:
+    """The array itself in place of the same array reshaped to its own shape."""
+    while node.primitive is reshape_to and node.inputs[0].value.shape == node.value.shape:
+        (node,) = node.inputs
+    return node

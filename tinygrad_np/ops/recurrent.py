@@ -173,11 +173,12 @@ def lstm_steps(z: Any, W: Any, h: Any, c: Any, b: Any) -> Iterator[dict[str, Any
     H = len(W)
     for t in range(len(z)):
         a = z[t] + h @ W + b
-        i, f, g, o = [a[:, at : at + H] for at in range(0, 4 * H, H)]
-        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        i, f = sigmoid(a[:, :H]), sigmoid(a[:, H : 2 * H])
+        g, o = np.tanh(a[:, 2 * H : 3 * H]), sigmoid(a[:, 3 * H :])
         c = f * c + i * g
-        h = o * np.tanh(c)
-        yield {"z": a, "i": i, "f": f, "g": g, "o": o, "c": c, "h": h}
+        u = np.tanh(c)
+        h = o * u
+        yield {"b": b, "z": a, "i": i, "f": f, "g": g, "o": o, "c": c, "u": u, "h": h}
 
 
 def _lstm_states_by_steps(z, W, b, h, c, *, size, called):
@@ -185,7 +186,8 @@ def _lstm_states_by_steps(z, W, b, h, c, *, size, called):
     T, N, H = size
     z, h, c = z.reshape(4 * H, T, N).transpose(1, 2, 0), h.reshape(H, N).T, c.reshape(H, N).T
     steps = [called(step) for step in lstm_steps(z, W.reshape(H, 4 * H), h, c, b)]
-    return np.stack([np.stack([step[name].T for step in steps]) for name in "hc"])
+    y, memory = [np.stack([step[name].T for step in steps]) for name in "hc"]
+    return np.stack([called({"y": y})["y"], memory])
 
 
 def lstm(z: Any, W: Any, h: Any, c: Any, b: Any = None) -> tuple[Tensor, Tensor]:
@@ -371,11 +373,14 @@ def gru_steps(z: Any, W: Any, b: Any, h: Any) -> Iterator[dict[str, Any]]:
     H = len(W)
     for t in range(len(z)):
         x, v = z[t], h @ W + b
-        r = sigmoid(x[:, :H] + v[:, :H])
-        u = sigmoid(x[:, H : 2 * H] + v[:, H : 2 * H])
-        n = np.tanh(x[:, 2 * H :] + r * v[:, 2 * H :])
+        a_r, a_u = x[:, :H] + v[:, :H], x[:, H : 2 * H] + v[:, H : 2 * H]
+        r, u = sigmoid(a_r), sigmoid(a_u)
+        a_n = x[:, 2 * H :] + r * v[:, 2 * H :]
+        n = np.tanh(a_n)
         h = (1 - u) * n + u * h
-        yield {"z": x, "v": v, "r": r, "u": u, "n": n, "h": h}
+        yield {
+            "b": b, "z": x, "v": v, "a_r": a_r, "a_u": a_u, "a_n": a_n, "r": r, "u": u, "n": n, "h": h
+        }  # fmt: skip
 
 
 def _gru_states_by_steps(z, W, b, h, *, size, called):
@@ -383,11 +388,11 @@ def _gru_states_by_steps(z, W, b, h, *, size, called):
     T, N, H = size
     z, h = z.reshape(3 * H, T, N).transpose(1, 2, 0), h.reshape(H, N).T
     steps = [called(step) for step in gru_steps(z, W.reshape(H, 3 * H), b, h)]
-    return np.stack([step["h"].T for step in steps])
+    return called({"y": np.stack([step["h"].T for step in steps])})["y"]
 
 
 # For those who read a recorded program: each loop as the operations of its steps, given the arrays
-# that its vector was joined of. ``called`` is handed the quantities of each step by their names.
+# that its vector was joined of. ``called`` is handed each step, to note what its quantities are called.
 BY_STEPS: dict[Primitive, Callable[..., Any]] = {
     lstm_states: _lstm_states_by_steps, gru_states: _gru_states_by_steps
 }  # fmt: skip
