@@ -82,6 +82,9 @@ def derive(
     arrays (``.data``), or before ``derive`` was given a recorded result, cannot be known. A number
     that Python computed is written as the number it was; dividing by ``len(x)`` becomes ``/ N``.
 
+    `lstm` and `gru`, which layers such as ``nn.LSTM`` are made of, are written as the equations of
+    their steps.
+
     Examples
     --------
     >>> import numpy as np, tinygrad_np as tg

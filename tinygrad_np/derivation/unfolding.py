@@ -22,6 +22,7 @@ from ..ops.shape import join, permute, pile, reshape_to
 from ..program import Names, ancestors
 
 WHOLE = slice(None)
+MOVES = (permute, reshape_to)
 
 
 def unfolded(targets: Iterable[Node], names: Names) -> tuple[dict[Node, Node], list[Node]]:
@@ -72,7 +73,7 @@ class _Unfolding:
     def _by_steps(self, node: Node, packed: Node) -> Node:
         assert node.primitive is not None
         parts = [handle(_unmoved(one)) for one in packed.inputs]
-        y = BY_STEPS[node.primitive](*parts, called=self._called, **(node.params or {}))
+        y = BY_STEPS[node.primitive](*parts, called=self._called, **_params(node))
         for one in self.fresh:
             inputs = self._new(one.inputs)
             self.of[one] = self._step(one, inputs) or self._again(one, inputs)
@@ -89,7 +90,7 @@ class _Unfolding:
     def _again(self, node: Node, inputs: tuple[Node, ...]) -> Node:
         """The node, of other arguments; one that hooks are on stays what it is."""
         assert node.primitive is not None
-        simpler = None if node.hooks else self._simpler(node.primitive, inputs, node.params or {})
+        simpler = None if node.hooks else self._simpler(node.primitive, inputs, _params(node))
         if simpler is None:
             simpler = Node(node.value, node.needs, node.primitive, inputs, node.params, node.saved)
             simpler.hooks, simpler.origin = node.hooks, node.origin
@@ -120,14 +121,14 @@ class _Unfolding:
             return self._part_of_pile(inputs[0], params["index"])
         if primitive is permute and inputs[0].primitive is pile:
             return self._pile_of_permuted(inputs[0], params["axes"])
-        if primitive in (permute, reshape_to):
+        if primitive in MOVES:
             return self._moved(primitive, inputs[0], params)
         return None
 
     def _part_of_pile(self, x: Node, index: Any) -> Node | None:
         """``np.stack([a, b])[1]`` is ``b``."""
         parts = [*index] if isinstance(index, tuple) else [index]
-        axis = (x.params or {})["axis"]
+        axis = _params(x)["axis"]
         if not all([type(one) in (int, slice) for one in parts]) or axis >= len(parts):
             return None
         at = parts.pop(axis)
@@ -142,7 +143,7 @@ class _Unfolding:
     def _pile_of_permuted(self, x: Node, axes: tuple[int, ...]) -> Node | None:
         """``np.stack(parts).transpose(1, 0, 2)`` stacks along another axis; so it is if the parts
         are transposed with it, and that cancels."""
-        axis = (x.params or {})["axis"]
+        axis = _params(x)["axis"]
         rest = tuple([one - (one > axis) for one in axes if one != axis])
         parts = [self._moved(permute, one, {"axes": rest}) for one in x.inputs]
         found = [one for one in parts if one is not None]
@@ -162,9 +163,8 @@ class _Unfolding:
 
     def _is_nameless(self, x: Node) -> bool:
         """Whether it is a constant that the user does not know by name."""
-        if x.primitive is not None or x.needs or self.names.of(x) is not None:
-            return False
-        return self.names.of_array(x.value) is None
+        known = x.primitive is not None or x.needs or self.names.of(x) is not None
+        return not known and self.names.of_array(np.asarray(x.value)) is None
 
     # -- the arrays of one step --------------------------------------------------------------------
 
@@ -172,20 +172,20 @@ class _Unfolding:
         """What is simpler within the equations of a step."""
         if node.primitive is add and self._is_nameless(inputs[1]) and not np.any(inputs[1].value):
             return inputs[0]
-        if node.primitive is read and type((node.params or {})["index"]) is int:
-            found = self._at(inputs[0], (node.params or {})["index"])
+        if node.primitive is read and type(_params(node)["index"]) is int:
+            found = self._at(inputs[0], _params(node)["index"])
             # What is only read has no name of its own.
             return found if found.primitive is read else self._named_as(node, found)
         return None
 
     def _at(self, z: Node, t: int) -> Node:
         """``z[t]``; if nobody named z, computed from what belongs to step t: ``x[:, t] @ W + b``."""
-        if self.names.of(z) is None and z.primitive is add:
+        if self.names.of(z) is None and z.primitive is not None and z.primitive is add:
             a, b = z.inputs
-            if a.value.shape == z.value.shape and np.ndim(b.value) == 1:
+            if np.shape(a.value) == z.value.shape and np.ndim(b.value) == 1:
                 return self._made(add, self._at(a, t), b)
         if z not in self.products:
-            self.products[z] = self._product(z)
+            self.products[z] = self._product(z) if self.names.of(z) is None else None
         product = self.products[z]
         if product is None:
             return self._made(read, z, index=t)
@@ -194,31 +194,36 @@ class _Unfolding:
         return self._made(matmul_2d, self._made(read, x, index=index), W)
 
     def _product(self, z: Node) -> tuple[Node, int, Node] | None:
-        """x, its axis of time, and W, if ``z[t]`` is ``x_t @ W``, however the elements were moved."""
-        if self.names.of(z) is not None:
+        """x, its axis of time, and W, if z (T, N, n) is ``W.T @ columns``, moved so that ``z[t]`` is
+        ``x_t @ W``."""
+        product, places = [*_origins(z)][-1]
+        if product.primitive is not matmul_2d or places.ndim != 3:
             return None
-        origin, places = [*_origins(z)][-1]
-        if origin.primitive is not matmul_2d or {len(one.value.shape) for one in origin.inputs} != {2}:
+        W_T, columns = product.inputs
+        if W_T.primitive is not permute or W_T.value.ndim != 2 or columns.value.ndim != 2:
             return None
-        W_T, columns = origin.inputs
-        n, count = origin.value.shape
-        column = places[..., 0]
-        if W_T.primitive is not permute or places.ndim != 3 or not np.array_equal(
-            places, column[..., None] + count * np.arange(n)
-        ):  # fmt: skip
+        n, count = product.value.shape
+        column = places[..., 0]  # of step t and row n of the batch
+        if not np.array_equal(places, column[..., None] + count * np.arange(n)):
             return None
-        (W,) = W_T.inputs
+        sequence = self._sequence(columns, column)
+        return None if sequence is None else (*sequence, W_T.inputs[0])
+
+    def _sequence(self, columns: Node, column: Any) -> tuple[Node, int] | None:
+        """The array whose part of each step are these columns, and its axis of time."""
         if self._is_nameless(columns):
             self.sequences.append(Node(columns.value[:, column].transpose(2, 1, 0)))
-            return self.sequences[-1], 1, W
+            return self.sequences[-1], 1
         for x, elements in reversed([*_origins(columns)]):
             needed = elements[:, column].transpose(1, 2, 0)
-            for axis in (0, 1):
-                if x.value.ndim == 3 and np.array_equal(
-                    np.moveaxis(_places(x), axis, 0), needed
-                ):
-                    return x, axis, W
+            for axis in range(min(2, x.value.ndim)):
+                if np.array_equal(np.moveaxis(_places(x), axis, 0), needed):
+                    return x, axis
         return None
+
+
+def _params(node: Node) -> dict[str, Any]:
+    return node.params or {}
 
 
 def _places(node: Node) -> Any:
@@ -230,9 +235,9 @@ def _origins(node: Node) -> Iterator[tuple[Node, Any]]:
     """The arrays whose elements these are, nearest first, and the number there of each element."""
     places = _places(node)
     yield node, places
-    while node.primitive in (permute, reshape_to):
+    while node.primitive is not None and node.primitive in MOVES:
         (before,) = node.inputs
-        moved = node.primitive.compute((_places(before),), node.params or {})
+        moved = node.primitive.compute((_places(before),), _params(node))
         places, node = moved.reshape(-1)[places], before
         yield node, places
 

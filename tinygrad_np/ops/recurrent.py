@@ -178,7 +178,7 @@ def lstm_steps(z: Any, W: Any, h: Any, c: Any, b: Any) -> Iterator[dict[str, Any
         c = f * c + i * g
         u = np.tanh(c)
         h = o * u
-        yield {"b": b, "z": a, "i": i, "f": f, "g": g, "o": o, "c": c, "u": u, "h": h}
+        yield {"b": b, "a": a, "i": i, "f": f, "g": g, "o": o, "c": c, "u": u, "h": h}
 
 
 def _lstm_states_by_steps(z, W, b, h, c, *, size, called):
