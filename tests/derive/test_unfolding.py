@@ -279,3 +279,64 @@ def test_an_array_that_was_changed_is_an_error_as_ever() -> None:
     model.W_h.data = 2 * model.W_h.data
     with pytest.raises(tg.errors.GradientError, match="changed"):
         tg.derive(loss)
+
+
+def twice(layer: Any, x: Any) -> Any:
+    return (np.concatenate([layer(x), layer(x[:, ::-1])[:, ::-1]], axis=2) ** 2).sum()
+
+
+def continued(layer: Any, x: Any) -> Any:
+    first, state = layer.run(x)
+    second, _ = layer.run(2 * x, state)
+    return (second**2).sum() + first.sum()
+
+
+def in_parts(layer: Any, x: Any) -> Any:
+    y = layer(x)
+    parts = (y[:, -1] ** 2).sum() + y[:, 2, 1].sum() + y[..., 0].mean() + y[:, [1, 2]].sum()
+    return parts + (np.transpose(y, (2, 0, 1))[1:, :, ::2] ** 2).sum() + y.reshape(35, 4)[3].sum()
+
+
+@pytest.mark.parametrize("use", [twice, continued, in_parts])
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU])
+def test_outputs_and_states_are_used_in_any_way(layer: Any, use: Any) -> None:
+    model, x = layer(3, 4, rng=0, dtype=np.float64), r.normal(size=(5, 7, 3))
+    model(x)  # which gives the parameters their names
+    loss = use(model, x)
+    d = tg.derive(loss)
+    assert "_states" not in d.source
+    agrees_with_backward(model, loss, d)
+
+
+@pytest.mark.parametrize("size", [(4, 4, 4), (1, 5, 4), (5, 1, 4), (1, 1, 1), (1, 4, 1)])
+def test_axes_of_equal_lengths_are_not_mistaken(size: tuple[int, int, int]) -> None:
+    model = nn.Sequential(*[nn.GRU(size[2], rng=i, dtype=np.float64) for i in range(2)])
+    loss = np.sin(model(r.normal(size=size))).sum()
+    agrees_with_backward(model, loss, tg.derive(loss))
+
+
+def test_a_matrix_that_is_frozen() -> None:
+    model = nn.LSTM(3, 4, rng=0, dtype=np.float64)
+    model.W_x.requires_grad = False
+    loss = (model(r.normal(size=(5, 6, 3))) ** 2).sum()
+    d = tg.derive(loss)
+    loss.backward()
+    _, gradients = d.function(**d.arguments)
+    assert {*gradients} == {"W_h", "b_x", "b_h"}
+    np.testing.assert_allclose(gradients["W_h"], model.W_h.grad, rtol=1e-10)
+
+
+def test_a_gradient_within_the_function() -> None:
+    model = nn.LSTM(3, 2, rng=0, dtype=np.float64)
+
+    def penalty(x):
+        return (tg.grad(lambda x: (model(x) ** 2).sum())(x) ** 2).sum()
+
+    x = parameter(4, 3, 3)
+    d = tg.derive(penalty, x)
+    assert "_states" not in d.source
+    loss = penalty(x)
+    loss.backward()
+    value, gradients = d.function(**d.arguments)
+    np.testing.assert_allclose(value, loss.data)
+    np.testing.assert_allclose(gradients["x"], x.grad, rtol=1e-9, atol=1e-12)
