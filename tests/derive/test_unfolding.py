@@ -340,3 +340,29 @@ def test_a_gradient_within_the_function() -> None:
     value, gradients = d.function(**d.arguments)
     np.testing.assert_allclose(value, loss.data)
     np.testing.assert_allclose(gradients["x"], x.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("axes", [(2, 0, 1), None])
+def test_a_product_with_its_elements_elsewhere_is_no_input_of_steps(axes: Any) -> None:
+    """(6, 10) as (2, 5, 6) without transposing it, and with the features where time is expected."""
+
+    def f(columns, W_x, W, b, h):
+        if axes is None:
+            return (tg.gru(np.reshape(W_x.T @ columns, (2, 5, 6)), W, b, h) ** 2).sum()
+        return (
+            tg.gru(np.transpose(np.reshape(W_x.T @ columns, (5, 6, 2)), axes), W, b, h) ** 2
+        ).sum()
+
+    inputs = parameter(3, 10), parameter(3, 6), parameter(2, 6), parameter(6), parameter(5, 2)
+    agrees(tg.derive(f, *inputs), f, *inputs)
+
+
+def test_what_has_a_name_is_computed_where_it_was() -> None:
+    def f(x, W_x, W, b, h):
+        z = np.transpose(np.reshape(W_x.T @ np.reshape(x.T, (3, 20)), (6, 4, 5)), (1, 2, 0))
+        return (tg.gru(z, W, b, h) ** 2).sum()
+
+    inputs = parameter(5, 4, 3), parameter(3, 6), parameter(2, 6), parameter(6), parameter(5, 2)
+    d = tg.derive(f, *inputs)
+    assert "dz = np.zeros_like(z)" in d.source
+    agrees(d, f, *inputs)
