@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import nn
 import tinygrad_np as tg
 
 HERE = Path(__file__).parent
@@ -180,7 +181,14 @@ def with_loops() -> str:
             "Derived from it:",
             f"```python\n{d.source}\n```",
         ]
-    parts += ["The recurrence as mathematics:", derived[recurrent].markdown]
+    layer = nn.LSTM(8, 16, last=True, rng=0)
+    parts += [
+        "The recurrence as mathematics:", derived[recurrent].markdown,
+        "`nn.LSTM` and `nn.GRU` are one operation each, on one packed array. They are derived as the "
+        "equations of their steps; this is `nn.LSTM(8, 16, last=True)` on 50 steps, and the sum of its "
+        "squared outputs:",
+        f"```python\n{tg.derive((layer(r.normal(size=(32, 50, 8))) ** 2).sum()).source}\n```",
+    ]  # fmt: skip
     return "\n\n".join(parts)
 
 

@@ -369,8 +369,8 @@ def test_layers_of_recurrences_hand_their_gradients_over_in_lists() -> None:
     agrees(d, f, *inputs)
 
 
-@pytest.mark.parametrize("layer", [nn.RNN])
-def test_recurrent_layers_that_record_their_steps(layer: Any) -> None:
+@pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
+def test_recurrent_layers(layer: Any) -> None:
     model = layer(3, 4, rng=0)
     x = r.normal(size=(6, 9, 3))
     loss = (model(x) ** 2).sum()

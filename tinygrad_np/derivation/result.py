@@ -23,6 +23,7 @@ from .loops import with_loops
 from .templates import affine
 from .texts import helpers
 from .tracing import Call, outputs_of
+from .unfolding import unfolded
 
 LINE = 96
 
@@ -81,6 +82,9 @@ def derive(
     arrays (``.data``), or before ``derive`` was given a recorded result, cannot be known. A number
     that Python computed is written as the number it was; dividing by ``len(x)`` becomes ``/ N``.
 
+    `lstm` and `gru`, which layers such as ``nn.LSTM`` are made of, are written as the equations of
+    their steps.
+
     Examples
     --------
     >>> import numpy as np, tinygrad_np as tg
@@ -123,7 +127,15 @@ def derive(
     else:
         raise ArgumentError(message("derive", "a Tensor or a function", type(target).__name__))
     wanted = _chosen(outputs, given, known, wrt, asked=isinstance(target, Tensor) or call.asked)
-    program = record(outputs, wanted, known, given, reads, formulas, order)
+    targets = [*[one.node for one in (*outputs, *wanted)], *[node for node, _ in reads]]
+    new, sequences = unfolded(targets, known)
+    program = record(
+        [handle(new.get(one.node, one.node)) for one in outputs],
+        [handle(new.get(one.node, one.node)) for one in wanted],
+        known, [*given, *map(handle, sequences)],
+        [(new.get(node, node), value) for node, value in reads],
+        {new.get(node, node) for node in formulas}, order,
+    )  # fmt: skip
     return Derivation(program, comments, loops)
 
 

@@ -9,11 +9,12 @@ step is one run of memory, on which NumPy is about twice as fast as on parts of 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ..core import Tensor, case, primitive, samples
+from ..core import Primitive, Tensor, case, primitive, samples
 from ..errors import ShapeError, message
 from .activation import sigmoid
 
@@ -165,6 +166,28 @@ def _through_time_of_arrays(g, y, q, a, size):
 
 
 lstm_states.vjp(q=_through_time).arrays(q=_through_time_of_arrays)
+
+
+def lstm_steps(z: Any, W: Any, h: Any, c: Any, b: Any) -> Iterator[dict[str, Any]]:
+    """The quantities of each step, of basic operations: what the operation is, as it is read."""
+    H = len(W)
+    for t in range(len(z)):
+        a = z[t] + h @ W + b
+        i, f = sigmoid(a[:, :H]), sigmoid(a[:, H : 2 * H])
+        g, o = np.tanh(a[:, 2 * H : 3 * H]), sigmoid(a[:, 3 * H :])
+        c = f * c + i * g
+        u = np.tanh(c)
+        h = o * u
+        yield {"b": b, "a": a, "i": i, "f": f, "g": g, "o": o, "c": c, "u": u, "h": h}
+
+
+def _lstm_states_by_steps(z, W, b, h, c, *, size, called):
+    """`lstm_states` of the parts of its vector, step by step."""
+    T, N, H = size
+    z, h, c = z.reshape(4 * H, T, N).transpose(1, 2, 0), h.reshape(H, N).T, c.reshape(H, N).T
+    steps = [called(step) for step in lstm_steps(z, W.reshape(H, 4 * H), h, c, b)]
+    y, memory = [np.stack([step[name].T for step in steps]) for name in "hc"]
+    return np.stack([called({"y": y})["y"], memory])
 
 
 def lstm(z: Any, W: Any, h: Any, c: Any, b: Any = None) -> tuple[Tensor, Tensor]:
@@ -345,6 +368,36 @@ def _gru_through_time_of_arrays(g, y, q, a, size):
 gru_states.vjp(q=_gru_through_time).arrays(q=_gru_through_time_of_arrays)
 
 
+def gru_steps(z: Any, W: Any, b: Any, h: Any) -> Iterator[dict[str, Any]]:
+    """The quantities of each step, of basic operations: what the operation is, as it is read."""
+    H = len(W)
+    for t in range(len(z)):
+        x, v = z[t], h @ W + b
+        a_r, a_u = x[:, :H] + v[:, :H], x[:, H : 2 * H] + v[:, H : 2 * H]
+        r, u = sigmoid(a_r), sigmoid(a_u)
+        a_n = x[:, 2 * H :] + r * v[:, 2 * H :]
+        n = np.tanh(a_n)
+        h = (1 - u) * n + u * h
+        yield {
+            "b": b, "z": x, "v": v, "a_r": a_r, "a_u": a_u, "a_n": a_n, "r": r, "u": u, "n": n, "h": h
+        }  # fmt: skip
+
+
+def _gru_states_by_steps(z, W, b, h, *, size, called):
+    """`gru_states` of the parts of its vector, step by step."""
+    T, N, H = size
+    z, h = z.reshape(3 * H, T, N).transpose(1, 2, 0), h.reshape(H, N).T
+    steps = [called(step) for step in gru_steps(z, W.reshape(H, 3 * H), b, h)]
+    return called({"y": np.stack([step["h"].T for step in steps])})["y"]
+
+
+# For those who read a recorded program: each loop as the operations of its steps, given the arrays
+# that its vector was joined of. ``called`` is handed each step, to note what its quantities are called.
+BY_STEPS: dict[Primitive, Callable[..., Any]] = {
+    lstm_states: _lstm_states_by_steps, gru_states: _gru_states_by_steps
+}  # fmt: skip
+
+
 def gru(z: Any, W: Any, b: Any, h: Any) -> Tensor:
     """Gated recurrent unit, T steps; ``v = h_{t-1} @ W + b`` and ``z_t`` have parts for r, u, n.
 
@@ -400,14 +453,8 @@ def gru(z: Any, W: Any, b: Any, h: Any) -> Tensor:
 
 
 def _lstm_by_definition(z: Any, W: Any, h: Any, c: Any, b: Any = 0) -> Any:
-    outputs = []
-    for z_t in z:
-        i, f, n, o = np.split(z_t + h @ W + b, 4, axis=1)
-        i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
-        c = f * c + i * np.tanh(n)
-        h = o * np.tanh(c)
-        outputs.append(h)
-    return np.stack(outputs), c
+    steps = [*lstm_steps(z, W, h, c, b)]
+    return np.stack([step["h"] for step in steps]), steps[-1]["c"]
 
 
 _z = np.ones((3, 2, 8))
@@ -437,13 +484,7 @@ samples(
 
 
 def _gru_by_definition(z: Any, W: Any, b: Any, h: Any) -> Any:
-    outputs = []
-    for z_t in z:
-        (z_r, z_u, z_n), (v_r, v_u, v_n) = (np.split(x, 3, axis=1) for x in (z_t, h @ W + b))
-        r, u = (1 / (1 + np.exp(-gate)) for gate in (z_r + v_r, z_u + v_u))
-        h = (1 - u) * np.tanh(z_n + r * v_n) + u * h
-        outputs.append(h)
-    return np.stack(outputs)
+    return np.stack([step["h"] for step in gru_steps(z, W, b, h)])
 
 
 _three = np.ones((3, 2, 6))
