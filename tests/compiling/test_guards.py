@@ -336,6 +336,17 @@ def test_rows_of_an_identity_are_labels() -> None:
     assert compiled.reason is None
 
 
+def test_a_function_that_stands_for_numpys_stays(monkeypatch: Any) -> None:
+    def asarray(a: Any, dtype: Any = None) -> Any:
+        return np.array(a, dtype)
+
+    monkeypatch.setattr(np, "asarray", asarray)
+    compiled = tg.compile(lambda x: np.asarray(x) * 2)
+    for _ in range(4):
+        assert compiled(np.ones(2)).tolist() == [2.0, 2.0]
+        assert np.asarray is asarray
+
+
 def lists(x: Any) -> Any:
     return np.array([x.mean(), x.max()])
 

@@ -821,19 +821,21 @@ class Conversions:
         self.lock = Lock()
         self.count = 0
         self.originals = {name: getattr(np, name) for name in (*self.NAMES, "eye")}
+        self.found: dict[str, Any] = {}  # what the names stood for, which need not be these
 
     def __enter__(self) -> None:
         with self.lock:
             self.count += 1
             if self.count == 1:
-                for name, original in self.originals.items():
+                self.found = {name: getattr(np, name) for name in self.originals}
+                for name, original in self.found.items():
                     setattr(np, name, (_made if name == "eye" else _telling)(original))
 
     def __exit__(self, *error: object) -> None:
         with self.lock:
             self.count -= 1
             if self.count == 0:
-                for name, original in self.originals.items():
+                for name, original in self.found.items():
                     setattr(np, name, original)
 
 
