@@ -140,7 +140,8 @@ def fit(
         Whether the ranks of an MPI job train this model together, each with its share of every
         batch; see `nn.parallel`. Without a job it changes nothing.
     compile : bool, optional
-        Whether the step is compiled (see `tinygrad_np.compile`) after the first `AS_IT_IS` batches:
+        Whether the step is compiled (see `tinygrad_np.compile`) after the first 50 batches, or the first
+        3 of a run of 500 and more:
         by default where it can be, with True also with a warning where it cannot. Weights then
         differ by rounding from those of a run that is not; with a `Checkpoint` or ``resume`` they
         are the same to the bit.
@@ -245,6 +246,8 @@ def fit(
         loop.whole_step = tg.compile(loop.whole_step, exact=exact, warn=compile is True)
     steps = training.steps(batch_size)
     total = None if steps is None else epochs * steps
+    if total is not None and total >= LONG:
+        loop.as_it_is = FEW
     first = ranks is None or ranks.rank == 0
     with (
         nullcontext() if ranks is None else ranks.together(),
@@ -273,6 +276,10 @@ def fit(
 
 
 AS_IT_IS = 50  # batches before the step is compiled, which takes as long as some tens of small ones
+LONG, FEW = (
+    500,
+    3,
+)  # batches of a run that is worth it from the start, and then before it is compiled
 COPIED = 100  # batches after which the weights are copied, in case that later ones are not finite
 
 
@@ -301,6 +308,7 @@ class _Loop:
         self.rows = 0.0  # of the batches since the last step
         self.loss = 0.0  # of this rank's share of them
         self.whole_step: Callable[..., Any] = self._whole_step
+        self.as_it_is = AS_IT_IS
 
     @property
     def replayable(self) -> bool:
@@ -362,7 +370,7 @@ class _Loop:
         for step, (x, y, weights) in enumerate(weighted.counting(served), start=1):
             place, run.step = f"epoch {run.epoch}, step {step}", step
             to_copy = good.batches % COPIED == 0
-            replayed = self.replayable and good.batches > AS_IT_IS and not to_copy
+            replayed = self.replayable and good.batches > self.as_it_is and not to_copy
             if replayed:
                 given = (x, y) if weights is None else (x, y, weights)
                 error, outputs = self.whole_step(*given)

@@ -1137,3 +1137,17 @@ def test_importing_nn_brings_nothing_heavy():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("rows", "fewest", "most"), [(100, 51, 60), (600, 4, 20)])
+def test_long_runs_are_compiled_from_the_start(rows, fewest, most, capsys):
+    class Loud(nn.Module):
+        def forward(self, x):
+            print("forward")
+            return x * 2
+
+    model = nn.Sequential(nn.Dense(2, 1, rng=0), Loud())
+    x = np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32)
+    nn.fit(model, (x, x[:, :1]), loss=nn.MSE(), optimizer=nn.SGD(lr=0.01), epochs=1, batch_size=1,
+           shuffle=False, verbose=False)  # fmt: skip
+    assert fewest <= capsys.readouterr().out.count("forward") <= most
