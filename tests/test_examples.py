@@ -12,6 +12,8 @@ import pytest
 
 import nn
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NUMBER = r"-?\d[\d,]*\.?\d*(?:e[+-]\d+)?"

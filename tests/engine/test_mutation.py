@@ -15,6 +15,7 @@ def judge() -> mutation.Judge:
     return mutation.Judge()
 
 
+@pytest.mark.slow
 def test_planted_mistakes_are_caught(judge: mutation.Judge) -> None:
     missed = [str(m) for m in mutation.sample_of(40, seed=0) if not judge.caught(m)]
     assert missed == []

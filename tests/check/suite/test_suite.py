@@ -192,6 +192,7 @@ def test_what_counts_as_detected_located_and_named():
 # -- the checker -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_mistake_is_detected(family):
     missed = [one.case.title for one in outcomes(family) if not one.detected]
@@ -205,12 +206,14 @@ def test_no_right_program_is_accused(family):
     assert accused == []
 
 
+@pytest.mark.slow
 def test_the_first_wrong_quantity_and_the_kind_are_named():
     everything = [one for family in FAMILIES for one in outcomes(family)]
     assert len(everything) >= 250
     assert running.short_of(everything) == [], running.table(everything)
 
 
+@pytest.mark.slow
 def test_no_diagnosis_is_certain_of_what_was_not_so():
     overbold = [
         (one.case.title, one.said)
