@@ -237,3 +237,11 @@ def test_functions_of_two_arrays_equal_pytorch(name: str) -> None:
     theirs.sum().backward()
     np.testing.assert_allclose(x.grad, t.grad.numpy(), rtol=1e-13)
     np.testing.assert_allclose(y.grad, u.grad.numpy(), rtol=1e-13)
+
+
+def test_erf_and_gelu_of_half_precision_are_finite():
+    x = np.array([-20, -6, -4, -3, -1, 0, 0.5, 3, 4, 6, 20], np.float16)
+    for f in (tg.erf, tg.gelu):
+        y = f(tg.Tensor(x)).data
+        assert y.dtype == np.float16
+        np.testing.assert_allclose(y, f(tg.Tensor(x.astype(float))).data, rtol=2e-3, atol=2e-3)

@@ -259,9 +259,10 @@ def erf(x):
     """
     x = np.asarray(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
-    if x.dtype == np.float32:
-        x = np.clip(x, -4, 4)
-        return np.tanh(x * _polynomial(x * x, _SINGLE))
+    if x.dtype.itemsize <= 4:  # powers of x leave what 16 bits hold
+        single = np.clip(x.astype(np.float32, copy=False), -4, 4)
+        y = np.tanh(single * _polynomial(single * single, _SINGLE))
+        return y.astype(x.dtype, copy=False)
     size = np.minimum(np.abs(x), 6)
     # Both everywhere: to take the elements apart and together again would take longer.
     near = size * _ratio(size * size, _NEAR)
