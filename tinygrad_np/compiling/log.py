@@ -342,11 +342,17 @@ class Log:
         """Whether a tensor was there before the step; a write makes it as new as what it computed."""
         return node.order < self.start or node in self.old
 
+    def _keeps_old(self, node: Node) -> None:
+        """Before a write: what was there before the step still counts as such after it."""
+        if self.is_old(node):
+            self.old.add(node)
+
     def _hand_out(self, value: Any, leaf: Node | None = None) -> Given:
         """An array that stays the tensor's own, as one whose NumPy calls and writes are recorded."""
         self.gave = True
-        given = self.array(value, Node(value))
-        self.handed[id(given)] = Handed(given, self.arrays[id(given)][1], leaf)
+        node = Node(value)
+        given = self.array(value, node)
+        self.handed[id(given)] = Handed(given, node, leaf)
         return given
 
     def part(self, given: Given, index: Any) -> Given | None:
@@ -366,15 +372,13 @@ class Log:
         if id(given) not in self.handed or not is_basic(index):
             return False
         _, node, leaf = self.handed[id(given)]
-        if leaf is not None and self.is_old(leaf):
-            self.old.add(leaf)
-        there = node.value[index]
+        if leaf is not None:
+            self._keeps_old(leaf)
         bare = _bare(value)
-        if not (
-            isinstance(bare, np.ndarray) and _is_place(bare, there)
-        ):  # p[i] += x has written it
-            node.value[index] = bare
-            self.events.append(Write(node, index, _lifted(value), leaf))
+        if isinstance(bare, np.ndarray) and _is_place(bare, node.value[index]):
+            return True  # p[i] += x has written it
+        node.value[index] = bare
+        self.events.append(Write(node, index, _lifted(value), leaf))
         return True
 
     def looked(self, node: Node, name: str) -> None:
@@ -399,8 +403,7 @@ class Log:
         self.same[node] = other
 
     def set(self, node: Node, value: Any) -> Any:
-        if self.is_old(node):
-            self.old.add(node)
+        self._keeps_old(node)
         bare = _bare(value)
         if bare is node.value or (value is not bare and _is_place(bare, node.value)):
             self.events.append(Touch(node))
@@ -412,7 +415,7 @@ class Log:
         self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
     ) -> Any:
         """Call a function of plain arrays that every replay calls, too."""
-        args, options = _changed((args, options), _bare)
+        args, options = rebuild((args, options), _bare)
         result = self.apart(partial(function, *args, **options))
         self.events.append(ArrayCode(function, args, options, result))
         return result
@@ -565,22 +568,22 @@ class Given(np.ndarray[Any, Any]):
     def _recorded(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """A NumPy call done on Tensors, so that it is recorded; the results are arrays again."""
         if self.log.within:
-            return operation(*_changed(args, _bare), **_changed(options, _bare))
+            return _plainly(operation, args, options)
         name = getattr(operation, "__name__", "")
         if self.log.exact and name in ROUNDED_OTHERWISE:
             self.log.refuse(
                 f"np.{name} on an array rounds otherwise than the operation on a Tensor, and "
                 f"exact=True allows no such thing. Call it on a Tensor, or leave exact=True out."
             )
-            return operation(*_changed(args, _bare), **_changed(options, _bare))
+            return _plainly(operation, args, options)
         try:
-            result = operation(*_changed(args, _lifted), **_changed(options, _lifted))
+            result = operation(*rebuild(args, _lifted), **rebuild(options, _lifted))
         except (TensorError, TypeError) as error:
             self.log.refuse(f"a NumPy call on an array of the step is not recorded: {error}")
-            return operation(*_changed(args, _bare), **_changed(options, _bare))
-        made = _changed(result, self._lowered)
+            return _plainly(operation, args, options)
+        made = rebuild(result, self._lowered)
         if not any(isinstance(leaf, Tensor) for leaf in leaves([args, options])):
-            expected = operation(*_changed(args, _bare), **_changed(options, _bare))
+            expected = _plainly(operation, args, options)
             if not self._agree(expected, result):
                 self.log.refuse(
                     "NumPy computes other numbers from an array than the operation that is recorded "
@@ -611,7 +614,7 @@ class Given(np.ndarray[Any, Any]):
         if ufunc in operators.ABOUT_UFUNCS:
             self._said(ufunc.__name__)
         if self.log.within:
-            return call(*_changed(inputs, _bare), **_changed(options, _bare))
+            return _plainly(call, inputs, options)
         # ndarray.sum() and its like say of all options that they are not given.
         given = {
             key: value for key, value in options.items()
@@ -628,7 +631,7 @@ class Given(np.ndarray[Any, Any]):
                 if unseen else f"np.{ufunc.__name__}.at on an array leaves no record."
             )  # fmt: skip
             written = given.get("out", ())
-            result = call(*_changed(inputs, _bare), **_changed(given, _bare))
+            result = _plainly(call, inputs, given)
             return written[0] if len(written) == 1 else result
         return self._recorded(call, *inputs, **given)
 
@@ -637,7 +640,7 @@ class Given(np.ndarray[Any, Any]):
         there = outs[0]
         if len(outs) > 1 or id(there) not in self.log.handed:
             return False
-        dtype = np.result_type(*_changed(inputs, _bare))
+        dtype = np.result_type(*rebuild(inputs, _bare))
         shape = np.broadcast_shapes(there.shape, *map(np.shape, inputs))
         return shape == there.shape and np.can_cast(dtype, there.dtype, "same_kind")
 
@@ -655,7 +658,7 @@ class Given(np.ndarray[Any, Any]):
         ):
             self._said(function.__name__)
         if self.log.within or function in operators.ABOUT or function in operators.LIKE:
-            return function(*_changed(args, _bare), **_changed(options, _bare))
+            return _plainly(function, args, options)
         return self._recorded(function, *args, **options)
 
     def astype(self, dtype: Any, *args: Any, **options: Any) -> Any:
@@ -810,12 +813,9 @@ class Conversions:
     is recorded, so that ``np.eye(K)[labels]`` is.
     """
 
-    NAMES = (
-        "array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asmatrix", "frombuffer",
-        "full",
-    )  # fmt: skip
-    KNOWN = NAMES[:5]
-    LAID = NAMES[3:5]
+    LAID = ("ascontiguousarray", "asfortranarray")
+    KNOWN = ("array", "asarray", "asanyarray", *LAID)
+    NAMES = (*KNOWN, "asmatrix", "frombuffer", "full")
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -871,7 +871,7 @@ def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
                 f"np.{original.__name__} of arrays in a list, or with options, leaves no record. "
                 "Write np.stack([...]), x.copy() or x.astype(dtype)."
             )
-            return original(*_changed(args, _bare), **options)
+            return _plainly(original, args, options)
         if dtype is not None and np.dtype(dtype) != a.dtype:
             return a.astype(dtype)
         copies = original.__name__ == "array" and options.get("copy", True)
@@ -904,12 +904,9 @@ def _bare(leaf: Any) -> Any:
     return leaf.view(np.ndarray) if isinstance(leaf, Given) else leaf
 
 
-def _changed(tree: Any, change: Callable[[Any], Any]) -> Any:
-    if type(tree) in (tuple, list):
-        return type(tree)([_changed(part, change) for part in tree])
-    if type(tree) is dict:
-        return {key: _changed(part, change) for key, part in tree.items()}
-    return change(tree)
+def _plainly(function: Callable[..., Any], args: Any, options: dict[str, Any]) -> Any:
+    """Call a function with plain arrays in place of those that are recorded."""
+    return function(*rebuild(args, _bare), **rebuild(options, _bare))
 
 
 def taken_but_not_returned(log: Log, result: Any) -> str | None:

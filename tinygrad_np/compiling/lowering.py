@@ -528,7 +528,8 @@ class Lowering:
     def _delivery(self, event: Delivery) -> None:
         for leaf, g, before, after in event.leaves:
             kept: Any = self._kept(leaf, g)
-            made_here = self._is_made_here(leaf)  # it is gone after the step: others keep theirs
+            # What the step made, as of an argument for a penalty on its gradient, is gone after it.
+            made_here = not self.log.is_old(leaf)
             gradients = self.passing if made_here else self.gradients
             if before is not None:
                 held: Any = gradients.get(leaf)
@@ -542,10 +543,6 @@ class Lowering:
                 self.clean[leaf] = None
             gradients[leaf] = kept
             self._know(after, kept)
-
-    def _is_made_here(self, leaf: Node) -> bool:
-        """Whether the step made a leaf, as of an argument for a penalty on its gradient."""
-        return not self.log.is_old(leaf)
 
     def _kept(self, leaf: Node, g: Any) -> Traced:
         """A cotangent as an array of the leaf's dtype, in memory of its own."""
